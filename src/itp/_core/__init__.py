@@ -1,0 +1,1 @@
+"""The compiled core: one concept a module, importing nothing else of itp."""

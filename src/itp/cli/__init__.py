@@ -1,0 +1,57 @@
+"""The ``itp`` command: one module a subcommand, each with ``register(subparsers)``.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. A user's mistake never shows a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from itp.errors import ItpError
+
+COMMANDS = ("demo", "info", "recv", "send", "bench")
+
+
+class UsageError(Exception):
+    """Arguments that parse but make no sense together; exit code 2."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of ``itp`` with every subcommand registered."""
+    parser = argparse.ArgumentParser(
+        prog="itp", description="Intelligent Task Partitioning over parallel WAN streams."
+    )
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        importlib.import_module(f"itp.cli.{name}").register(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``itp``; returns the exit code."""
+    try:
+        parser = build_parser()
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in ("rich", "blake3", "xxhash"):
+            raise
+        print(f"itp: the command line needs {error.name}: pip install 'itp[cli,transport]'", file=sys.stderr)
+        return 1
+    args = parser.parse_args(argv)
+    try:
+        return int(args.run(args))
+    except UsageError as error:
+        print(f"itp {args.command}: {error}", file=sys.stderr)
+        return 2
+    except (ItpError, OSError) as error:
+        print(f"itp {args.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"itp {args.command}: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

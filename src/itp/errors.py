@@ -1,0 +1,35 @@
+"""The exceptions of ITP; wrong arguments raise ValueError or TypeError instead."""
+
+from __future__ import annotations
+
+
+class ItpError(Exception):
+    """Base of everything ITP raises at run time."""
+
+
+class ModelError(ItpError):
+    """A model file is missing, corrupt, truncated or of the wrong shape."""
+
+
+class SchemaError(ModelError):
+    """A model was made for another state schema."""
+
+
+class NoStreamError(ItpError):
+    """No stream can carry the task: all are down, or fewer are up than its copies need."""
+
+
+class ClosedError(ItpError):
+    """The object was used after ``close()``."""
+
+
+class OutcomeError(ItpError):
+    """An outcome belongs to no open decision of this partitioner."""
+
+
+class LogError(ItpError):
+    """An experience log cannot be read or written."""
+
+
+class TransportError(ItpError):
+    """A transfer failed; the text says which part and what to do."""
