@@ -1,0 +1,590 @@
+"""The fast path: from a task and the state of the streams to a Decision.
+
+A decision keeps the GIL from start to end, so that no other thread can make it wait, and
+allocates nothing but the Decision and its two tuples.
+"""
+cimport cython
+from libc.math cimport INFINITY, isfinite
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+import os
+
+import numpy as np
+
+from itp._core.alloc cimport (
+    EQUAL,
+    PROPORTIONAL,
+    WATER_FILLING,
+    Rule,
+    allocate_proportional,
+    allocate_water_filling,
+    completion_time_s,
+)
+from itp._core.calibration cimport BINS, calibrated, learn
+from itp._core.heuristic cimport (
+    EXHAUSTIVE_STREAMS,
+    LEAST_COMPLETION_TIME,
+    Candidates,
+    Demand,
+    Policy,
+    any_candidate_meets,
+    choose_by_rule,
+    enumerate_candidates,
+    least_completion,
+    meets_demand,
+)
+from itp._core.reward cimport Outcome, RewardWeights, Terms, reference_time, reward_terms, weighted
+from itp._core.rng cimport rng_below, rng_double, rng_seed
+from itp._core.state cimport NetworkState, Paths, monotonic_s, popcount
+from itp._core.task cimport Task
+
+from itp._core.heuristic import POLICIES
+
+
+cdef extern from "<time.h>" nogil:
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    int CLOCK_REALTIME
+    int clock_gettime(int clock, timespec* t)
+
+
+cdef uint32_t _BINOMIAL[17][17]
+
+
+def _fill_binomials():
+    for n in range(17):
+        _BINOMIAL[n][0] = 1
+        for k in range(1, 17):
+            _BINOMIAL[n][k] = 0 if k > n else _BINOMIAL[n - 1][k - 1] + _BINOMIAL[n - 1][k]
+
+
+_fill_binomials()
+
+
+cdef double _unix_s() noexcept nogil:
+    cdef timespec t
+    clock_gettime(CLOCK_REALTIME, &t)
+    return <double>t.tv_sec + 1e-9 * <double>t.tv_nsec
+
+
+cdef int action_of_mask(uint32_t mask, int n) noexcept nogil:
+    cdef int size = popcount(mask), rank = 0, i, left = size
+    for i in range(1, size):
+        rank += _BINOMIAL[n][i]
+    rank += _BINOMIAL[n][size] - 1
+    for i in range(n):
+        if (mask >> i) & 1:
+            rank -= _BINOMIAL[n - 1 - i][left]
+            left -= 1
+    return rank
+
+
+cdef void split_task(Plan* plan, Rule split, const double* success_rate) noexcept nogil:
+    cdef const Paths* paths = &plan.paths
+    cdef const Demand* demand = &plan.demand
+    cdef double weight[16]
+    cdef double finish, first = INFINITY, last = 0.0, lost = 1.0, arrives = 0.0
+    cdef int i, n = paths.n
+    if demand.redundancy > 1:
+        plan.mask = plan.action_mask
+        for i in range(n):
+            plan.chunks[i] = demand.size_bytes if (plan.mask >> i) & 1 else 0
+    elif split == WATER_FILLING:
+        plan.mask = allocate_water_filling(demand.size_bytes, paths.rate_Bps, paths.delay_s, n,
+                                           plan.action_mask, demand.min_chunk_bytes, plan.chunks)
+    else:
+        for i in range(n):
+            weight[i] = 1.0 if split == EQUAL else paths.rate_Bps[i] / (1.0 + paths.congestion[i])
+        plan.mask = allocate_proportional(demand.size_bytes, weight, n, plan.action_mask,
+                                          demand.min_chunk_bytes, plan.chunks)
+    for i in range(n):
+        if (plan.mask >> i) & 1:
+            finish = paths.delay_s[i] + (<double>plan.chunks[i] / paths.rate_Bps[i]
+                                         if paths.rate_Bps[i] > 0.0 else INFINITY)
+            first = finish if finish < first else first
+            last = finish if finish > last else last
+            lost *= 1.0 - success_rate[i]
+            arrives += <double>plan.chunks[i] * success_rate[i]
+    if demand.redundancy > 1:
+        plan.expected_time_s = first
+        plan.imbalance = 0.0
+        plan.raw_confidence = 1.0 - lost
+    else:
+        plan.expected_time_s = last
+        if first == last:
+            plan.imbalance = 0.0
+        else:
+            plan.imbalance = 1.0 - first / last if isfinite(last) else 1.0
+        plan.raw_confidence = arrives / <double>demand.size_bytes
+    if plan.raw_confidence > 1.0:
+        plan.raw_confidence = 1.0
+
+
+# A Decision holds a Task, tuples of numbers, strings and a NetworkState, none of which refers
+# to anything: no cycle can go through it, and the collector need not walk it.
+@cython.final
+@cython.no_gc
+@cython.freelist(64)
+cdef class Decision:
+    """Which streams carry a task, and how many bytes each; made by a partitioner alone.
+
+    Attributes
+    ----------
+    task : Task
+    stream_ids, chunk_sizes : tuple of int
+        Parallel. The chunks are positive and sum to the task's size; with ``redundancy > 1``
+        each is a whole copy.
+    expected_time_s : float
+        Estimated seconds from the decision to completion; infinite if nothing is known to move.
+    confidence : float
+        P(success within 1.25 x expected_time_s), as observed so far for decisions of its kind.
+    feasible : bool
+        False: no action was estimated to meet the task's deadline and minimum bandwidth, and
+        this is the best that could be done.
+    action : int
+        Number of the chosen set of streams; of the set's streams, one whose share fell under the
+        minimum chunk is not in `stream_ids`.
+    q_value : float or None
+    explored : bool
+        Drawn at random by epsilon-greedy exploration.
+    propensity : float
+        Probability with which this action was taken.
+    source : str
+        "onnxruntime" or "heuristic".
+    model_version : str or None
+    state, next_state : numpy.ndarray
+        float32[4n + 4]; `next_state` is None until the next decision.
+    number, decided_at_s : int, float
+        Counts up from 1; Unix time.
+    reported, reward, completed_at_s : bool, float, float
+        Whether the outcome was reported; then its reward and Unix time.
+
+    Notes
+    -----
+    Dropping a decision without reporting its outcome is allowed: its bytes then drain from the
+    ledger at the stream's bandwidth.
+    """
+
+    def __cinit__(self):
+        # Without a ledger entry there is nothing to give back in __dealloc__.
+        self.in_ledger = False
+
+    def __init__(self):
+        raise TypeError("a Decision is made by TaskPartitioner.partition_task, not by hand")
+
+    def __dealloc__(self):
+        if self.in_ledger:
+            self.network.release_flight(self.number, self.plan.mask, True)
+
+    @property
+    def expected_time_s(self):
+        return self.plan.expected_time_s
+
+    @property
+    def confidence(self):
+        return self.plan.confidence
+
+    @property
+    def feasible(self):
+        return bool(self.plan.feasible)
+
+    @property
+    def explored(self):
+        return bool(self.plan.explored)
+
+    @property
+    def propensity(self):
+        return self.plan.propensity
+
+    @property
+    def action(self):
+        return action_of_mask(self.plan.action_mask, self.plan.paths.n)
+
+    @property
+    def q_value(self):
+        if not self.has_q:
+            return None
+        return self.q_values[action_of_mask(self.plan.action_mask, self.plan.paths.n)]
+
+    @property
+    def state(self):
+        return _vector(self.state_now, self.plan.paths.n)
+
+    @property
+    def next_state(self):
+        return _vector(self.state_next, self.plan.paths.n) if self.has_next else None
+
+    def estimates(self):
+        """What was known when deciding.
+
+        Returns
+        -------
+        list of (streams, completion_s, whole, meets, q_value)
+            One per candidate action; `whole` is False if a share fell under the minimum chunk,
+            `meets` if the task's demands are met.
+        """
+        cdef Candidates c
+        cdef int k
+        enumerate_candidates(&self.plan.paths, &self.plan.demand, &c)
+        return [
+            (_members(c.mask[k]), c.completion_s[k], bool(c.whole[k]), bool(c.meets[k]),
+             self.q_values[action_of_mask(c.mask[k], self.plan.paths.n)] if self.has_q else None)
+            for k in range(c.count)
+        ]
+
+    def paths(self):
+        """The streams as this decision saw them: one dict a stream."""
+        cdef const Paths* p = &self.plan.paths
+        return [
+            {"up": bool((p.up >> i) & 1), "rate_mbps": p.rate_Bps[i] / 125000.0,
+             "work_ahead_s": p.work_ahead_s[i], "delay_s": p.delay_s[i], "congestion": p.congestion[i]}
+            for i in range(p.n)
+        ]
+
+    def as_dict(self):
+        """The decision as plain values, ready for JSON."""
+        return {
+            "task_id": self.task.id, "size_bytes": self.task.size_bytes, "number": self.number,
+            "stream_ids": list(self.stream_ids), "chunk_sizes": list(self.chunk_sizes),
+            "expected_time_s": self.expected_time_s, "confidence": self.confidence,
+            "feasible": self.feasible, "action": self.action, "q_value": self.q_value,
+            "explored": self.explored, "propensity": self.propensity, "source": self.source,
+            "model_version": self.model_version, "decided_at_s": self.decided_at_s,
+        }
+
+    def __repr__(self):
+        return (f"Decision(task={self.task.id!r}, stream_ids={self.stream_ids}, "
+                f"chunk_sizes={self.chunk_sizes}, expected_time_s={self.expected_time_s:.6g}, "
+                f"confidence={self.confidence:.3f}, source={self.source!r}"
+                f"{'' if self.feasible else ', feasible=False'})")
+
+
+cdef object _vector(const float* values, int n_streams):
+    cdef int i, length = 4 * n_streams + 4
+    out = np.empty(length, dtype=np.float32)
+    cdef float[::1] view = out
+    for i in range(length):
+        view[i] = values[i]
+    return out
+
+
+cdef tuple _members(uint32_t mask):
+    cdef int i
+    return tuple([i for i in range(16) if (mask >> i) & 1])
+
+
+@cython.final
+cdef class Decider:
+    """Decides for one set of streams, keeps its ledger, joins outcomes.
+
+    Parameters
+    ----------
+    network : NetworkState
+    policy : str
+        One of ``heuristic.POLICIES``: decides when no model does.
+    epsilon : float
+        Share of decisions drawn uniformly from the actions open to the task.
+    seed : int or None
+        Of the exploration; None takes one from the system.
+    min_chunk_bytes : int
+    weights : RewardWeights
+
+    Notes
+    -----
+    Thread safety: every method holds the GIL from start to end.
+    """
+
+    def __init__(self, NetworkState network not None, *, policy="least_completion_time", epsilon=0.0,
+                 seed=None, min_chunk_bytes=65536, RewardWeights weights=None):
+        cdef double share = epsilon
+        if policy not in POLICIES:
+            raise ValueError(f"heuristic must be one of {', '.join(POLICIES)}; got {policy!r}")
+        if not 0.0 <= share <= 1.0:
+            raise ValueError(f"epsilon must be from 0 to 1; got {epsilon!r}")
+        if isinstance(min_chunk_bytes, bool) or not isinstance(min_chunk_bytes, int):
+            raise TypeError(f"min_chunk_bytes must be an integer; got {min_chunk_bytes!r}")
+        if not 1 <= min_chunk_bytes < 1 << 63:
+            raise ValueError(f"min_chunk_bytes must be from 1 to 2**63 - 1; got {min_chunk_bytes!r}")
+        if seed is None:
+            seed = int.from_bytes(os.urandom(8), "little")
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise TypeError(f"seed must be an integer or None; got {seed!r}")
+        if not 0 <= seed < 1 << 64:
+            raise ValueError(f"seed must be from 0 to 2**64 - 1; got {seed!r}")
+        self.network = network
+        self.weights = RewardWeights() if weights is None else weights
+        self.epsilon = share
+        self.min_chunk_bytes = min_chunk_bytes
+        self.policy = POLICIES.index(policy)
+        self.turn = 0
+        self.next_number = 1
+        rng_seed(&self.rng, seed)
+        memset(&self.counters, 0, sizeof(self.counters))
+        memset(&self.reliability, 0, sizeof(self.reliability))
+        n_cached = min(network.n_streams, EXHAUSTIVE_STREAMS)
+        self.ids_of_mask = [_members(mask) for mask in range(1 << n_cached)]
+
+    # --- deciding ---
+
+    cdef Decision _observe(self, Task task):
+        """A Decision with the state it is to be made in."""
+        cdef NetworkState network = self.network
+        cdef double latency[16]
+        cdef Decision d
+        cdef Demand* demand
+        cdef double unix_s = _unix_s()
+        cdef int i
+        if network.up == 0:
+            raise LookupError(f"no stream can carry task {task.id!r}: all {network.n_streams} are down; "
+                              "set_stream_up(stream, True) brings one back")
+        if task.redundancy > popcount(network.up):
+            raise LookupError(f"task {task.id!r} asks for {task.redundancy} copies on disjoint streams, "
+                              f"but {popcount(network.up)} of {network.n_streams} streams are up")
+        d = Decision.__new__(Decision)
+        d.task = task
+        d.network = network
+        d.decided_at_s = unix_s
+        demand = &d.plan.demand
+        demand.size_bytes = task.size_bytes
+        demand.priority = task.priority
+        demand.deadline_s = task.deadline
+        demand.min_bandwidth_Bps = task.min_bandwidth_mbps * 125000.0
+        demand.redundancy = task.redundancy
+        demand.min_chunk_bytes = self.min_chunk_bytes
+        network.observe(task.size_bytes, task.priority, monotonic_s(), &d.plan.paths)
+        network.assemble(&d.plan.paths, task.size_bytes, task.priority,
+                         (unix_s % 86400.0) / 86400.0, d.state_now)
+        for i in range(network.n_streams):
+            latency[i] = network.streams[i].latency_s
+        d.reference_time_s = reference_time(task.size_bytes, d.plan.paths.rate_Bps, latency,
+                                            network.n_streams)
+        if self.last is not None:
+            memcpy(self.last.state_next, d.state_now, sizeof(d.state_now))
+            self.last.has_next = True
+        self.last = d
+        return d
+
+    cdef void _explore_or(self, Plan* plan, const Candidates* c, uint32_t greedy) noexcept nogil:
+        """Epsilon-greedy over the candidates open to the task, with the propensity."""
+        cdef bint only_meeting = any_candidate_meets(c)
+        cdef int k, open_count = 0, draw
+        cdef bint greedy_open = False
+        plan.action_mask = greedy
+        plan.explored = False
+        plan.propensity = 1.0
+        if self.epsilon <= 0.0:
+            return
+        for k in range(c.count):
+            if c.meets[k] or not only_meeting:
+                open_count += 1
+        if rng_double(&self.rng) < self.epsilon:
+            plan.explored = True
+            draw = <int>rng_below(&self.rng, open_count)
+            for k in range(c.count):
+                if c.meets[k] or not only_meeting:
+                    if draw == 0:
+                        plan.action_mask = c.mask[k]
+                        break
+                    draw -= 1
+        for k in range(c.count):
+            if c.mask[k] == plan.action_mask and (c.meets[k] or not only_meeting):
+                greedy_open = True
+        plan.propensity = self.epsilon / open_count if greedy_open else 0.0
+        if plan.action_mask == greedy:
+            plan.propensity += 1.0 - self.epsilon
+
+    cdef int _settle(self, Decision d, Rule split) except -1:
+        """Chunks, estimates and the ledger for the chosen action."""
+        cdef NetworkState network = self.network
+        cdef Plan* plan = &d.plan
+        cdef double success_rate[16]
+        cdef int i, k
+        for i in range(network.n_streams):
+            success_rate[i] = network.streams[i].success_rate
+        split_task(plan, split, success_rate)
+        plan.feasible = meets_demand(&plan.paths, &plan.demand, plan.mask, plan.expected_time_s)
+        plan.confidence = calibrated(&self.reliability, plan.raw_confidence)
+        if network.n_streams <= EXHAUSTIVE_STREAMS:
+            d.stream_ids = <tuple>self.ids_of_mask[plan.mask]
+        else:
+            d.stream_ids = _members(plan.mask)
+        d.chunk_sizes = _chunk_tuple(plan.chunks, network.n_streams, plan.mask)
+        network.reserve(plan.mask)
+        d.number = self.next_number
+        self.next_number += 1
+        network.admit_flight(d.number, plan.demand.size_bytes, plan.demand.priority, monotonic_s(), plan.mask,
+                             plan.chunks, plan.demand.redundancy > 1)
+        d.in_ledger = True
+        self.counters.decisions += 1
+        self.counters.bytes_decided += <uint64_t>plan.demand.size_bytes
+        self.counters.explored += plan.explored
+        self.counters.infeasible += not plan.feasible
+        return 0
+
+    def decide(self, Task task not None):
+        """Decide by the heuristic: one call from state to Decision.
+
+        Raises
+        ------
+        LookupError
+            Too few streams are up.
+        """
+        cdef Decision d = self._observe(task)
+        self._by_rule(d)
+        return d
+
+    cdef int _by_rule(self, Decision d) except -1:
+        cdef Plan* plan = &d.plan
+        cdef Candidates c
+        cdef Rule split = WATER_FILLING
+        cdef uint32_t greedy
+        cdef double success_rate[16]
+        enumerate_candidates(&plan.paths, &plan.demand, &c)
+        greedy = c.mask[least_completion(&c)]
+        if self.policy != LEAST_COMPLETION_TIME:
+            # A rule that breaks a demand which some action meets gives way.
+            plan.action_mask = choose_by_rule(self.policy, &plan.paths, &plan.demand, &self.turn, &split)
+            for i in range(plan.paths.n):
+                success_rate[i] = 1.0
+            split_task(plan, split, success_rate)
+            if (meets_demand(&plan.paths, &plan.demand, plan.mask, plan.expected_time_s)
+                    or not any_candidate_meets(&c)):
+                greedy = plan.action_mask
+            else:
+                split = WATER_FILLING
+        self._explore_or(plan, &c, greedy)
+        if plan.explored:
+            split = WATER_FILLING
+        d.source = "heuristic"
+        d.has_q = False
+        return self._settle(d, split)
+
+    def observe(self, Task task not None):
+        """A Decision that holds its state and waits for ``settle``."""
+        return self._observe(task)
+
+    def settle(self, Decision decision not None, const float[:, ::1] q_values, str model_version not None,
+               str source not None):
+        """Complete an observed decision with a model's Q-values (float32[1, 15]).
+
+        Q-values that are not finite are not used: the heuristic decides, and says so by `source`.
+        """
+        cdef Plan* plan = &decision.plan
+        cdef Candidates c
+        cdef int k, action, best = -1
+        cdef bint only_meeting
+        if decision.in_ledger or decision.reported:
+            raise ValueError("the decision is settled already")
+        if q_values.shape[0] != 1 or q_values.shape[1] != N_ACTIONS:
+            raise ValueError(f"q_values must be float32[1, {N_ACTIONS}]; "
+                             f"got [{q_values.shape[0]}, {q_values.shape[1]}]")
+        for k in range(N_ACTIONS):
+            if not isfinite(q_values[0, k]):
+                self._by_rule(decision)
+                return decision
+        enumerate_candidates(&plan.paths, &plan.demand, &c)
+        only_meeting = any_candidate_meets(&c)
+        for k in range(c.count):
+            if c.meets[k] or not only_meeting:
+                action = action_of_mask(c.mask[k], plan.paths.n)
+                if best < 0 or q_values[0, action] > q_values[0, action_of_mask(c.mask[best], plan.paths.n)]:
+                    best = k
+        memcpy(decision.q_values, &q_values[0, 0], sizeof(decision.q_values))
+        decision.has_q = True
+        decision.source = source
+        decision.model_version = model_version
+        self._explore_or(plan, &c, c.mask[best])
+        self._settle(decision, WATER_FILLING)
+        self.counters.by_model += 1
+        return decision
+
+    def settle_by_rule(self, Decision decision not None):
+        """Complete an observed decision by the heuristic."""
+        if decision.in_ledger or decision.reported:
+            raise ValueError("the decision is settled already")
+        self._by_rule(decision)
+        return decision
+
+    # --- outcomes ---
+
+    def report(self, Decision decision not None, double throughput_mbps, double latency_s, bint success,
+               int64_t retransmitted_bytes):
+        """Join an outcome to its decision and return the reward.
+
+        Raises
+        ------
+        LookupError
+            The decision is another decider's, or its outcome was reported before.
+        ValueError
+            A figure is not finite or negative. Nothing is changed.
+        """
+        cdef Outcome outcome
+        cdef Terms terms
+        cdef RewardWeights w = self.weights
+        cdef int i
+        cdef double now_s
+        if decision.network is not self.network:
+            raise LookupError(f"task {decision.task.id!r}: the decision was not made by this partitioner")
+        if decision.reported:
+            raise LookupError(f"task {decision.task.id!r}: the outcome was reported before")
+        if not (isfinite(throughput_mbps) and throughput_mbps >= 0.0):
+            raise ValueError(f"throughput_mbps must be finite and >= 0; got {throughput_mbps}")
+        if not (isfinite(latency_s) and latency_s >= 0.0):
+            raise ValueError(f"latency_s must be finite and >= 0; got {latency_s}")
+        if retransmitted_bytes < 0:
+            raise ValueError(f"retransmitted_bytes must be >= 0; got {retransmitted_bytes}")
+        outcome.throughput_mbps = throughput_mbps
+        outcome.latency_s = latency_s
+        outcome.success = success
+        outcome.retransmitted_bytes = retransmitted_bytes
+        outcome.imbalance = decision.plan.imbalance
+        reward_terms(&outcome, decision.plan.demand.size_bytes, decision.reference_time_s, &terms)
+        decision.reward = weighted(&terms, w.throughput, w.latency, w.imbalance, w.completion, w.retransmission)
+        decision.completed_at_s = _unix_s()
+        decision.reported = True
+        decision.in_ledger = False
+        now_s = monotonic_s()
+        for i in range(self.network.n_streams):
+            self.network._drain(i, now_s)
+        self.network.release_flight(decision.number, decision.plan.mask, False)
+        learn(&self.reliability, decision.plan.raw_confidence, decision.plan.expected_time_s, latency_s, success)
+        self.counters.outcomes += 1
+        self.counters.successes += success
+        self.counters.retransmitted_bytes += <uint64_t>retransmitted_bytes
+        self.counters.reward_sum += decision.reward
+        return decision.reward
+
+    # --- figures ---
+
+    def counts(self):
+        """The counters, by name."""
+        return dict(self.counters)
+
+    def reliability_curve(self):
+        """List of (bin's lower edge, outcomes, observed hits), ten bins of the raw score."""
+        return [(k / BINS, int(self.reliability.count[k]), int(self.reliability.hits[k])) for k in range(BINS)]
+
+    def expected_time_error(self):
+        """Mean |log(actual / expected time)| over successes; NaN without any."""
+        if self.reliability.error_count == 0.0:
+            return float("nan")
+        return self.reliability.error_sum / self.reliability.error_count
+
+
+cdef tuple _chunk_tuple(const int64_t* chunks, int n, uint32_t mask):
+    cdef int i
+    return tuple([chunks[i] for i in range(n) if (mask >> i) & 1])
+
+
+def action_number(streams, n_streams):
+    """Number of a set of streams among all non-empty subsets of n: by size, then by members."""
+    cdef uint32_t mask = 0
+    for i in streams:
+        if not 0 <= i < n_streams <= 16:
+            raise ValueError(f"streams must be from 0 to {n_streams - 1} of at most 16; got {streams!r}")
+        mask |= <uint32_t>1 << <int>i
+    if mask == 0:
+        raise ValueError("streams must name at least one stream")
+    return action_of_mask(mask, n_streams)

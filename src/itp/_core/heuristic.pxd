@@ -1,0 +1,51 @@
+# Model-free policies: which streams carry a task, and by which rule it is split.
+from libc.stdint cimport int64_t, uint32_t
+
+from itp._core.alloc cimport Rule
+from itp._core.state cimport Paths
+
+cdef enum Policy:
+    LEAST_COMPLETION_TIME = 0
+    SCORE = 1
+    SINGLE_BEST = 2
+    ROUND_ROBIN = 3
+    PROPORTIONAL_ALL = 4
+    EQUAL_SPLIT = 5
+
+cdef enum:
+    EXHAUSTIVE_STREAMS = 6      # all subsets up to here, prefixes by finish time beyond
+    MAX_CANDIDATES = 63         # 2^6 - 1
+
+# What a task demands of an action.
+ctypedef struct Demand:
+    int64_t size_bytes
+    double priority
+    double deadline_s           # infinite: none
+    double min_bandwidth_Bps
+    int redundancy              # whole copies, on one stream each
+    int64_t min_chunk_bytes
+
+# The actions open to a task, with their estimates.
+ctypedef struct Candidates:
+    int count
+    uint32_t mask[63]
+    double completion_s[63]     # water-filling; with redundancy the first copy's
+    bint whole[63]              # every stream of the action keeps a chunk of the minimum size
+    bint meets[63]              # the task's deadline and bandwidth
+
+
+# List the candidate actions over the streams that are up, fewest streams first.
+cdef void enumerate_candidates(const Paths* paths, const Demand* demand, Candidates* out) noexcept nogil
+
+cdef bint any_candidate_meets(const Candidates* candidates) noexcept nogil
+
+# Index of the candidate with the least completion time among those that meet the demand
+# (of all, where none does).
+cdef int least_completion(const Candidates* candidates) noexcept nogil
+
+# A rule's own choice, blind to deadline and bandwidth; `turn` is round robin's memory.
+cdef uint32_t choose_by_rule(Policy policy, const Paths* paths, const Demand* demand, int* turn,
+                             Rule* split) noexcept nogil
+
+cdef bint meets_demand(const Paths* paths, const Demand* demand, uint32_t mask,
+                       double completion_s) noexcept nogil

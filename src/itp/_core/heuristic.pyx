@@ -1,0 +1,170 @@
+"""Model-free policies: which streams carry a task, and by which rule it is split."""
+from libc.math cimport INFINITY
+from libc.stdint cimport int64_t, uint32_t
+
+from itp._core.alloc cimport EQUAL, PROPORTIONAL, Rule, order_by, water_level_s
+from itp._core.state cimport Paths, popcount
+
+POLICIES = (
+    "least_completion_time",
+    "score",
+    "single_best",
+    "round_robin",
+    "proportional",
+    "equal_split",
+)
+
+# The score rule's own figures: two streams for what is large and not urgent.
+cdef double _LARGE_TASK_BYTES = 100e6
+cdef double _URGENT_PRIORITY = 0.5
+
+
+# The subsets of n streams in the order of the actions: by size, then by sorted members.
+cdef uint32_t _SUBSETS[7][63]
+
+
+def _fill_subsets():
+    for n in range(1, EXHAUSTIVE_STREAMS + 1):
+        members = [tuple(i for i in range(n) if mask >> i & 1) for mask in range(1, 1 << n)]
+        for k, subset in enumerate(sorted(members, key=lambda m: (len(m), m))):
+            _SUBSETS[n][k] = sum(1 << i for i in subset)
+
+
+_fill_subsets()
+
+
+cdef double _whole_finish_s(const Paths* paths, int i, double size_bytes) noexcept nogil:
+    """When stream i alone would be done with the whole task."""
+    if paths.rate_Bps[i] > 0.0:
+        return paths.delay_s[i] + size_bytes / paths.rate_Bps[i]
+    return INFINITY
+
+
+cdef bint meets_demand(const Paths* paths, const Demand* demand, uint32_t mask,
+                       double completion_s) noexcept nogil:
+    cdef double bandwidth = 0.0
+    cdef int i
+    if demand.min_bandwidth_Bps > 0.0:
+        for i in range(paths.n):
+            if (mask >> i) & 1:
+                if demand.redundancy == 1:
+                    bandwidth += paths.rate_Bps[i]
+                elif paths.rate_Bps[i] > bandwidth:
+                    bandwidth = paths.rate_Bps[i]
+        # A part in 10^12 forgives the rounding of the sum.
+        if bandwidth < demand.min_bandwidth_Bps * (1.0 - 1e-12):
+            return False
+    return completion_s <= demand.deadline_s
+
+
+cdef void _add(const Paths* paths, const Demand* demand, const int* by_delay, uint32_t mask,
+               Candidates* out) noexcept nogil:
+    cdef uint32_t kept = mask
+    cdef double completion = INFINITY, finish
+    cdef int i, k = out.count
+    if demand.redundancy > 1:
+        for i in range(paths.n):
+            if (mask >> i) & 1:
+                finish = _whole_finish_s(paths, i, <double>demand.size_bytes)
+                if finish < completion:
+                    completion = finish
+    else:
+        completion = water_level_s(<double>demand.size_bytes, paths.rate_Bps, paths.delay_s, by_delay,
+                                   paths.n, mask, <double>demand.min_chunk_bytes, &kept)
+    out.mask[k] = mask
+    out.completion_s[k] = completion
+    out.whole[k] = kept == mask
+    out.meets[k] = meets_demand(paths, demand, kept, completion)
+    out.count = k + 1
+
+
+cdef void enumerate_candidates(const Paths* paths, const Demand* demand, Candidates* out) noexcept nogil:
+    cdef double finish[16]
+    cdef int by_finish[16]
+    cdef int by_delay[16]
+    cdef uint32_t mask, prefix = 0
+    cdef int i, k, size
+    out.count = 0
+    order_by(paths.delay_s, paths.n, by_delay)
+    if paths.n <= EXHAUSTIVE_STREAMS:
+        for k in range((1 << paths.n) - 1):
+            mask = _SUBSETS[paths.n][k]
+            if mask & ~paths.up == 0 and (demand.redundancy == 1 or popcount(mask) == demand.redundancy):
+                _add(paths, demand, by_delay, mask, out)
+        return
+    for i in range(paths.n):
+        finish[i] = _whole_finish_s(paths, i, <double>demand.size_bytes)
+    order_by(finish, paths.n, by_finish)
+    size = 0
+    for k in range(paths.n):
+        if (paths.up >> by_finish[k]) & 1:
+            prefix |= <uint32_t>1 << by_finish[k]
+            size += 1
+            if demand.redundancy == 1 or size == demand.redundancy:
+                _add(paths, demand, by_delay, prefix, out)
+
+
+cdef bint any_candidate_meets(const Candidates* candidates) noexcept nogil:
+    cdef int k
+    for k in range(candidates.count):
+        if candidates.meets[k]:
+            return True
+    return False
+
+
+cdef int least_completion(const Candidates* candidates) noexcept nogil:
+    cdef int k, best = -1
+    cdef bint any_meets = any_candidate_meets(candidates)
+    for k in range(candidates.count):
+        if any_meets and not candidates.meets[k]:
+            continue
+        # A set that drops streams stands in the list again without them.
+        if not candidates.whole[k] and candidates.count > 1:
+            continue
+        # Ties keep the earlier candidate, which has fewer streams.
+        if best < 0 or candidates.completion_s[k] < candidates.completion_s[best]:
+            best = k
+    return best if best >= 0 else 0
+
+
+cdef uint32_t _least_of(const double* key, uint32_t up, int n, int count) noexcept nogil:
+    """The `count` streams of `up` with the least keys."""
+    cdef int order[16]
+    cdef uint32_t mask = 0
+    cdef int k
+    order_by(key, n, order)
+    for k in range(n):
+        if count > 0 and (up >> order[k]) & 1:
+            mask |= <uint32_t>1 << order[k]
+            count -= 1
+    return mask
+
+
+cdef uint32_t choose_by_rule(Policy policy, const Paths* paths, const Demand* demand, int* turn,
+                             Rule* split) noexcept nogil:
+    cdef double key[16]
+    cdef int i, k, count = demand.redundancy
+    split[0] = PROPORTIONAL
+    if policy == ROUND_ROBIN:
+        for i in range(paths.n):
+            key[i] = <double>((i + paths.n - turn[0]) % paths.n)
+        for k in range(paths.n):
+            i = (turn[0] + k) % paths.n
+            if (paths.up >> i) & 1:
+                turn[0] = (i + 1) % paths.n
+                break
+    elif policy == SCORE:
+        for i in range(paths.n):
+            # bandwidth x success / (latency x (1 + congestion)), negated: best first. A stream
+            # of no latency at all is scored as one of a nanosecond.
+            key[i] = -paths.rate_Bps[i] / (
+                (paths.delay_s[i] - paths.work_ahead_s[i] + 1e-9) * (1.0 + paths.congestion[i]))
+        if count == 1 and <double>demand.size_bytes > _LARGE_TASK_BYTES and demand.priority < _URGENT_PRIORITY:
+            count = 2
+    elif policy == SINGLE_BEST or demand.redundancy > 1:
+        for i in range(paths.n):
+            key[i] = _whole_finish_s(paths, i, <double>demand.size_bytes)
+    else:
+        split[0] = EQUAL if policy == EQUAL_SPLIT else PROPORTIONAL
+        return paths.up
+    return _least_of(key, paths.up, paths.n, count)

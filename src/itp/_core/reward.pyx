@@ -1,0 +1,133 @@
+"""The one reward, for production, simulator and training alike."""
+cimport cython
+from libc.math cimport isfinite
+from libc.stdint cimport int64_t
+
+
+@cython.final
+cdef class RewardWeights:
+    """Weights of the reward's five terms; all finite and >= 0, penalties are subtracted.
+
+    reward = throughput * improvement - latency * latency penalty - imbalance * stream imbalance
+    + completion * completed - retransmission * retransmission penalty
+    """
+
+    def __init__(self, *, throughput=1.0, latency=0.5, imbalance=0.3, completion=2.0, retransmission=1.0):
+        self.throughput = _weight(throughput, "throughput")
+        self.latency = _weight(latency, "latency")
+        self.imbalance = _weight(imbalance, "imbalance")
+        self.completion = _weight(completion, "completion")
+        self.retransmission = _weight(retransmission, "retransmission")
+
+    def as_dict(self):
+        """The weights by name."""
+        return {"throughput": self.throughput, "latency": self.latency, "imbalance": self.imbalance,
+                "completion": self.completion, "retransmission": self.retransmission}
+
+    def __repr__(self):
+        return f"RewardWeights({', '.join(f'{k}={v}' for k, v in self.as_dict().items())})"
+
+    def __eq__(self, other):
+        if not isinstance(other, RewardWeights):
+            return NotImplemented
+        return self.as_dict() == other.as_dict()
+
+    def __hash__(self):
+        return hash(tuple(self.as_dict().values()))
+
+    def __reduce__(self):
+        return _weights_from_dict, (self.as_dict(),)
+
+
+def _weights_from_dict(weights):
+    return RewardWeights(**weights)
+
+
+cdef double _weight(object value, str name) except? -1.0:
+    cdef double x = value
+    if not (isfinite(x) and x >= 0.0):
+        raise ValueError(f"reward weight {name} must be finite and >= 0; got {value!r}")
+    return x
+
+
+cdef double reference_time(int64_t size_bytes, const double* rate_Bps, const double* latency_s,
+                           int n) noexcept nogil:
+    cdef double rate = 0.0, latency = latency_s[0]
+    cdef int i
+    for i in range(n):
+        rate += rate_Bps[i]
+        if latency_s[i] < latency:
+            latency = latency_s[i]
+    # With no rate known a second a byte stands in: bounded terms, no division by zero.
+    return latency + <double>size_bytes / (rate if rate > 0.0 else 1.0)
+
+
+cdef void reward_terms(const Outcome* outcome, int64_t size_bytes, double reference_time_s,
+                       Terms* out) noexcept nogil:
+    cdef double size = <double>size_bytes
+    cdef double resent = <double>outcome.retransmitted_bytes
+    cdef double reference_mbps = size * 8e-6 / reference_time_s
+    # (x - 1) / (x + 1) of x = achieved / reference, written so that no ratio overflows.
+    out.throughput = ((outcome.throughput_mbps - reference_mbps)
+                      / (outcome.throughput_mbps + reference_mbps))
+    out.latency = outcome.latency_s / (outcome.latency_s + reference_time_s)
+    out.imbalance = outcome.imbalance
+    out.completion = 1.0 if outcome.success else 0.0
+    out.retransmission = resent / (resent + size)
+
+
+cdef double weighted(const Terms* terms, double throughput, double latency, double imbalance,
+                     double completion, double retransmission) noexcept nogil:
+    return (throughput * terms.throughput - latency * terms.latency - imbalance * terms.imbalance
+            + completion * terms.completion - retransmission * terms.retransmission)
+
+
+cdef double _finite(object value, str name, double high) except? -1.0:
+    cdef double x = value
+    if not (isfinite(x) and 0.0 <= x <= high):
+        raise ValueError(f"{name} must be from 0 to {high:g}; got {value!r}")
+    return x
+
+
+def terms(*, size_bytes, reference_time_s, throughput_mbps, latency_s, success,
+          retransmitted_bytes=0, imbalance=0.0):
+    """The reward's five terms of one outcome, by name.
+
+    Parameters
+    ----------
+    size_bytes : int
+        The task's size, >= 1.
+    reference_time_s : float
+        > 0; what the task would take over all paths that are up together, if they were empty.
+    throughput_mbps, latency_s : float
+        Achieved goodput, and time from decision to completion; finite and >= 0.
+    success : bool
+    retransmitted_bytes : int
+        >= 0.
+    imbalance : float
+        1 - (first stream's finish / last stream's finish), in [0, 1].
+    """
+    cdef Outcome outcome
+    cdef Terms t
+    cdef int64_t size = size_bytes
+    cdef double reference = _finite(reference_time_s, "reference_time_s", 1e300)
+    if size < 1 or reference <= 0.0:
+        raise ValueError(f"size_bytes and reference_time_s must be > 0; got {size_bytes}, {reference_time_s}")
+    outcome.throughput_mbps = _finite(throughput_mbps, "throughput_mbps", 1e300)
+    outcome.latency_s = _finite(latency_s, "latency_s", 1e300)
+    outcome.success = success
+    outcome.retransmitted_bytes = retransmitted_bytes
+    if outcome.retransmitted_bytes < 0:
+        raise ValueError(f"retransmitted_bytes must be >= 0; got {retransmitted_bytes}")
+    outcome.imbalance = _finite(imbalance, "imbalance", 1.0)
+    reward_terms(&outcome, size, reference, &t)
+    return {"throughput": t.throughput, "latency": t.latency, "imbalance": t.imbalance,
+            "completion": t.completion, "retransmission": t.retransmission}
+
+
+def reward(weights, **outcome):
+    """The weighted sum of ``terms(**outcome)``."""
+    cdef RewardWeights w = weights
+    cdef dict t = terms(**outcome)
+    return (w.throughput * t["throughput"] - w.latency * t["latency"] - w.imbalance * t["imbalance"]
+            + w.completion * t["completion"] - w.retransmission * t["retransmission"])

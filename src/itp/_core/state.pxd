@@ -1,0 +1,100 @@
+# Stream metrics, the ledger of bytes in flight, and the state vector: data dictionary.
+from libc.math cimport log2
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+cdef enum:
+    MAX_STREAMS = 16
+    MAX_STATE = 4 * MAX_STREAMS + 4
+
+cdef enum ServiceOrder:
+    FIFO = 0
+    SRPT = 1
+
+# What is known of one stream.
+ctypedef struct StreamMetrics:
+    double bandwidth_Bps        # bytes per second while it serves
+    double latency_s
+    double success_rate         # fraction of bytes delivered without being sent again
+    double congestion           # the caller's own measure in [0, 1], or -1: taken from the ledger
+    float bandwidth_scaled      # state entries, cached because logarithms are slow
+    float latency_scaled
+
+# One task's chunk on one stream, not yet reported as done.
+ctypedef struct Flight:
+    uint64_t number             # of the decision; ascending, so the queue is sorted by it
+    int64_t left_bytes          # of the chunk, as far as progress reports have told
+    int64_t elsewhere_bytes     # of the task on other streams: left + elsewhere ranks it under SRPT
+    double admitted_s
+    int priority_class
+
+# The chunks of one stream in order of admission: flights[head : head + count].
+ctypedef struct Queue:
+    Flight* flights
+    int64_t head
+    int64_t count
+    int64_t capacity
+    double total_bytes          # sum of left_bytes over the queue, plus orphan_bytes
+    double orphan_bytes         # of decisions dropped without an outcome; they only drain
+    double drained_bytes        # presumed served since the last report: at most total_bytes
+    double drained_at_s
+
+# What a policy sees of all streams, at one moment, for one task.
+ctypedef struct Paths:
+    int n
+    uint32_t up                 # bit mask
+    double rate_Bps[16]         # bandwidth x success rate
+    double delay_s[16]          # work ahead of this task + latency
+    double work_ahead_s[16]
+    double congestion[16]       # w / (w + 1 s), or the caller's
+
+
+cdef class NetworkState:
+    cdef StreamMetrics streams[16]
+    cdef Queue queues[16]
+    cdef readonly int n_streams
+    cdef int order
+    cdef uint32_t up
+    cdef int64_t in_flight      # tasks decided and not yet reported
+
+    # Bring the ledger up to `now_s` and describe the streams to a task.
+    cdef void observe(self, int64_t size_bytes, double priority, double now_s, Paths* paths) noexcept nogil
+    # Write the 4n + 4 entries of the state vector.
+    cdef void assemble(self, const Paths* paths, int64_t size_bytes, double priority,
+                       double time_of_day, float* out) noexcept nogil
+    # Room for one more flight on every stream in `mask`; -1 with MemoryError when there is none.
+    cdef int reserve(self, uint32_t mask) except -1
+    # Add a decision's chunks; `reserve(mask)` came before. copies: chunks are whole copies.
+    cdef void admit_flight(self, uint64_t number, int64_t size_bytes, double priority, double now_s,
+                           uint32_t mask, const int64_t* chunks, bint copies) noexcept nogil
+    # Take a decision's chunks out again, False if there are none; with `orphan` their unserved bytes stay, to drain.
+    cdef bint release_flight(self, uint64_t number, uint32_t mask, bint orphan) noexcept nogil
+    cdef int stream_index(self, object stream) except -1
+    cdef void _set_metrics(self, int i, double bandwidth_mbps, double latency_s,
+                           double success_rate, double congestion) noexcept nogil
+    cdef void _drain(self, int i, double now_s) noexcept nogil
+
+
+cdef double monotonic_s() noexcept nogil
+cdef double utc_time_of_day() noexcept nogil
+
+
+cdef inline int popcount(uint32_t mask) noexcept nogil:
+    cdef int count = 0
+    while mask:
+        mask &= mask - 1
+        count += 1
+    return count
+
+
+cdef inline int priority_class(double priority) noexcept nogil:
+    """Four classes of equal width; a higher one is served first under SRPT."""
+    return 3 if priority >= 0.75 else <int>(priority * 4.0)
+
+
+cdef inline float scaled(double value, double low, double decades_log2) noexcept nogil:
+    """log2(value / low) / decades_log2, clipped to [0, 1]."""
+    cdef double x
+    if value <= low:
+        return 0.0
+    x = log2(value / low) / decades_log2
+    return <float>(x if x < 1.0 else 1.0)

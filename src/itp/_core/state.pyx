@@ -1,0 +1,540 @@
+"""Stream metrics, the ledger of bytes in flight, and the state vector (schema 1)."""
+cimport cython
+from libc.float cimport DBL_MAX
+from libc.math cimport isfinite
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memmove, memset
+
+import numpy as np
+
+
+cdef extern from "<time.h>" nogil:
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    int CLOCK_MONOTONIC
+    int CLOCK_REALTIME
+    int clock_gettime(int clock, timespec* t)
+
+
+SCHEMA = 1
+MAX_STREAMS_PY = MAX_STREAMS
+AGEING_S = 30.0
+QUEUE_DEPTH_HALF = 16
+
+cdef double _AGEING_S = AGEING_S
+cdef double _QUEUE_DEPTH_HALF = QUEUE_DEPTH_HALF
+
+# Figures beyond these count as these: sums and products of them stay finite.
+cdef double _MAX_BANDWIDTH_MBPS = 1e12
+cdef double _MAX_SECONDS = 1e9
+
+cdef double _BYTES_PER_MEGABIT = 125000.0
+cdef double _BANDWIDTH_LOW_BPS = 1.0 * 125000.0          # 1 Mbit/s ...
+cdef double _BANDWIDTH_LOG2 = 16.609640474436812         # ... to 100 Gbit/s: log2(1e5)
+cdef double _LATENCY_LOW_S = 1e-4                        # 0.1 ms ...
+cdef double _LATENCY_LOG2 = 16.609640474436812           # ... to 10 s: log2(1e5)
+cdef double _SIZE_LOW = 1024.0                           # 1 KiB ...
+cdef double _SIZE_LOG2 = 30.0                            # ... to 1 TiB: log2(2^30)
+
+
+cdef double monotonic_s() noexcept nogil:
+    cdef timespec t
+    clock_gettime(CLOCK_MONOTONIC, &t)
+    return <double>t.tv_sec + 1e-9 * <double>t.tv_nsec
+
+
+cdef double utc_time_of_day() noexcept nogil:
+    cdef timespec t
+    clock_gettime(CLOCK_REALTIME, &t)
+    return (<double>(t.tv_sec % 86400) + 1e-9 * <double>t.tv_nsec) / 86400.0
+
+
+# --- the queue of one stream -------------------------------------------------------------
+
+cdef int _queue_reserve(Queue* q) except -1:
+    cdef int64_t capacity
+    cdef Flight* flights
+    if q.head + q.count < q.capacity:
+        return 0
+    if q.head > q.capacity // 2:
+        memmove(q.flights, q.flights + q.head, <size_t>q.count * sizeof(Flight))
+        q.head = 0
+        return 0
+    capacity = 2 * q.capacity if q.capacity else 64
+    flights = <Flight*>realloc(q.flights, <size_t>capacity * sizeof(Flight))
+    if flights == NULL:
+        raise MemoryError(f"no memory for {capacity} chunks in flight")
+    q.flights = flights
+    q.capacity = capacity
+    return 0
+
+
+cdef void _queue_drain(Queue* q, double rate_Bps, double now_s) noexcept nogil:
+    """Presume that the stream has served at its bandwidth since the last look."""
+    cdef double elapsed = now_s - q.drained_at_s
+    cdef double served
+    if elapsed <= 0.0:
+        return
+    q.drained_at_s = now_s
+    served = q.drained_bytes + rate_Bps * elapsed
+    # Nobody reports for orphans, so what drains is taken as theirs first.
+    if q.orphan_bytes > 0.0:
+        if served < q.orphan_bytes:
+            q.orphan_bytes -= served
+            q.total_bytes -= served
+            served = 0.0
+        else:
+            served -= q.orphan_bytes
+            q.total_bytes -= q.orphan_bytes
+            q.orphan_bytes = 0.0
+        if q.count == 0 and q.orphan_bytes == 0.0:
+            q.total_bytes = 0.0
+    q.drained_bytes = served if served < q.total_bytes else q.total_bytes
+
+
+cdef bint _served_before(const Flight* a, const Flight* b, double now_s) noexcept nogil:
+    """SRPT: overdue first and oldest first, then class, then least remaining, then age."""
+    cdef bint overdue_a = now_s - a.admitted_s >= _AGEING_S
+    cdef bint overdue_b = now_s - b.admitted_s >= _AGEING_S
+    cdef double rank_a, rank_b
+    if overdue_a or overdue_b:
+        if overdue_a and overdue_b:
+            return a.number < b.number
+        return overdue_a
+    if a.priority_class != b.priority_class:
+        return a.priority_class > b.priority_class
+    rank_a = <double>a.left_bytes + <double>a.elsewhere_bytes
+    rank_b = <double>b.left_bytes + <double>b.elsewhere_bytes
+    return rank_a < rank_b or (rank_a == rank_b and a.number < b.number)
+
+
+cdef double _queue_ahead_bytes(const Queue* q, int order, double size_bytes, int klass,
+                               double now_s) noexcept nogil:
+    """Bytes that the stream serves before a task of this size and class that arrives now."""
+    cdef double ahead = q.orphan_bytes
+    cdef const Flight* f
+    cdef int64_t i
+    if order == FIFO:
+        ahead = q.total_bytes
+    else:
+        for i in range(q.head, q.head + q.count):
+            f = q.flights + i
+            if (f.priority_class > klass
+                    or (f.priority_class == klass
+                        and <double>f.left_bytes + <double>f.elsewhere_bytes <= size_bytes)
+                    or now_s - f.admitted_s >= _AGEING_S):
+                ahead += <double>f.left_bytes
+    # What is presumed served came off the front of the line.
+    ahead -= q.drained_bytes
+    return ahead if ahead > 0.0 else 0.0
+
+
+cdef void _queue_serve(Queue* q, int order, int64_t delivered_bytes, double now_s) noexcept nogil:
+    """Take bytes that are known to be delivered off the line, in service order."""
+    cdef Flight* first
+    cdef Flight* f
+    cdef int64_t i, taken, scan_from = q.head
+    q.drained_bytes = 0.0
+    q.drained_at_s = now_s
+    if q.orphan_bytes > 0.0:
+        if <double>delivered_bytes < q.orphan_bytes:
+            q.orphan_bytes -= <double>delivered_bytes
+            q.total_bytes -= <double>delivered_bytes
+            return
+        delivered_bytes -= <int64_t>q.orphan_bytes
+        q.total_bytes -= q.orphan_bytes
+        q.orphan_bytes = 0.0
+    while delivered_bytes > 0:
+        first = NULL
+        for i in range(scan_from, q.head + q.count):
+            f = q.flights + i
+            if f.left_bytes == 0:
+                continue
+            if first == NULL or _served_before(f, first, now_s):
+                first = f
+            if order == FIFO:
+                scan_from = i
+                break
+        if first == NULL:
+            return
+        taken = delivered_bytes if delivered_bytes < first.left_bytes else first.left_bytes
+        first.left_bytes -= taken
+        delivered_bytes -= taken
+        q.total_bytes -= <double>taken
+
+
+cdef bint _queue_remove(Queue* q, uint64_t number, bint orphan) noexcept nogil:
+    """Take one decision's chunk out, if it is there; flights are sorted by number."""
+    cdef int64_t low = q.head, high = q.head + q.count, middle
+    cdef double left
+    while low < high:
+        middle = (low + high) // 2
+        if q.flights[middle].number < number:
+            low = middle + 1
+        else:
+            high = middle
+    if low == q.head + q.count or q.flights[low].number != number:
+        return False
+    left = <double>q.flights[low].left_bytes
+    if orphan:
+        q.orphan_bytes += left
+    else:
+        q.total_bytes -= left
+        # These bytes were served, so the presumption is spent on them.
+        q.drained_bytes = q.drained_bytes - left if q.drained_bytes > left else 0.0
+    if low - q.head < q.count // 2:
+        memmove(q.flights + q.head + 1, q.flights + q.head, <size_t>(low - q.head) * sizeof(Flight))
+        q.head += 1
+    else:
+        memmove(q.flights + low, q.flights + low + 1,
+                <size_t>(q.head + q.count - low - 1) * sizeof(Flight))
+    q.count -= 1
+    if q.count == 0:
+        q.head = 0
+        # Sums of doubles drift; an empty line holds exactly what the orphans left.
+        q.total_bytes = q.orphan_bytes
+        if q.drained_bytes > q.total_bytes:
+            q.drained_bytes = q.total_bytes
+    return True
+
+
+# --- argument checks ---------------------------------------------------------------------
+
+cdef double _number(object value, str name, double low, double high, str expected) except? -1.0:
+    cdef double x
+    try:
+        x = value
+    except TypeError:
+        raise TypeError(f"{name} must be a number, {expected}; got {value!r}") from None
+    except OverflowError:
+        raise ValueError(f"{name} must be {expected}; got an integer beyond any float") from None
+    if not (isfinite(x) and low <= x <= high):
+        raise ValueError(f"{name} must be {expected}; got {value!r}")
+    return x
+
+
+cdef int64_t _byte_count(object value, str name, int64_t low) except? -1:
+    cdef object integer
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer number of bytes; got {value!r}")
+    integer = value.__index__()
+    if not low <= integer <= 0x7FFFFFFFFFFFFFFF:
+        raise ValueError(f"{name} must be from {low} to 2**63 - 1 bytes; got {value!r}")
+    return integer
+
+
+@cython.final
+cdef class NetworkState:
+    """What is known of n parallel streams, and the bytes in flight on each.
+
+    The ledger holds every chunk from the decision to its outcome. Between reports a stream is
+    presumed to serve its line at its bandwidth; progress and outcomes replace the presumption
+    by fact. `now_s` is any monotonic clock in seconds; None reads CLOCK_MONOTONIC.
+
+    Parameters
+    ----------
+    n_streams : int
+        1 to 16.
+    service_order : {"fifo", "srpt"}
+        How the streams serve their chunks. `srpt`: four priority classes of equal width, the
+        highest first; within a class the least remaining bytes first; a chunk that has waited
+        for ``AGEING_S`` seconds goes ahead of all of them, the oldest first.
+
+    Notes
+    -----
+    Thread safety: every method holds the GIL from start to end, so each is atomic.
+    Until its first ``update_stream`` a stream counts as up, 100 Mbit/s, 20 ms, no loss.
+    """
+
+    def __cinit__(self, n_streams=4, service_order="fifo"):
+        cdef int i
+        memset(self.queues, 0, sizeof(self.queues))
+        if isinstance(n_streams, bool) or not isinstance(n_streams, int):
+            raise TypeError(f"n_streams must be an integer from 1 to {MAX_STREAMS}; got {n_streams!r}")
+        if not 1 <= n_streams <= MAX_STREAMS:
+            raise ValueError(f"n_streams must be from 1 to {MAX_STREAMS}; got {n_streams}")
+        if service_order not in ("fifo", "srpt"):
+            raise ValueError(f"service_order must be 'fifo' or 'srpt'; got {service_order!r}")
+        self.n_streams = n_streams
+        self.order = SRPT if service_order == "srpt" else FIFO
+        self.up = (1 << self.n_streams) - 1
+        self.in_flight = 0
+        for i in range(MAX_STREAMS):
+            self._set_metrics(i, 100.0, 0.02, 1.0, -1.0)
+
+    def __dealloc__(self):
+        cdef int i
+        for i in range(MAX_STREAMS):
+            free(self.queues[i].flights)
+
+    cdef void _set_metrics(self, int i, double bandwidth_mbps, double latency_s,
+                           double success_rate, double congestion) noexcept nogil:
+        cdef StreamMetrics* m = &self.streams[i]
+        m.bandwidth_Bps = _BYTES_PER_MEGABIT * (
+            bandwidth_mbps if bandwidth_mbps < _MAX_BANDWIDTH_MBPS else _MAX_BANDWIDTH_MBPS)
+        m.latency_s = latency_s if latency_s < _MAX_SECONDS else _MAX_SECONDS
+        m.success_rate = success_rate
+        m.congestion = congestion
+        m.bandwidth_scaled = scaled(m.bandwidth_Bps, _BANDWIDTH_LOW_BPS, _BANDWIDTH_LOG2)
+        m.latency_scaled = scaled(m.latency_s, _LATENCY_LOW_S, _LATENCY_LOG2)
+
+    cdef int stream_index(self, object stream) except -1:
+        if isinstance(stream, bool) or not hasattr(stream, "__index__"):
+            raise TypeError(f"stream must be an integer from 0 to {self.n_streams - 1}; got {stream!r}")
+        index = stream.__index__()
+        if not 0 <= index < self.n_streams:
+            raise ValueError(f"stream must be from 0 to {self.n_streams - 1}; got {stream!r}")
+        return index
+
+    cdef void _drain(self, int i, double now_s) noexcept nogil:
+        _queue_drain(&self.queues[i], self.streams[i].bandwidth_Bps if (self.up >> i) & 1 else 0.0, now_s)
+
+    # --- metrics ---
+
+    @property
+    def service_order(self):
+        """'fifo' or 'srpt'."""
+        return "srpt" if self.order == SRPT else "fifo"
+
+    @property
+    def queue_depth(self):
+        """Tasks decided and not yet reported."""
+        return self.in_flight
+
+    @property
+    def streams_up(self):
+        """One bool per stream."""
+        return tuple([bool((self.up >> i) & 1) for i in range(self.n_streams)])
+
+    def update_stream(self, stream, bandwidth_mbps=None, latency_ms=None, congestion=None,
+                      success_rate=None, *, now_s=None):
+        """Take in fresh measurements of one stream; what is None stays as it was.
+
+        Parameters
+        ----------
+        stream : int
+            0-based.
+        bandwidth_mbps, latency_ms : float, optional
+            Finite and >= 0. Above 1e12 Mbit/s or 1e9 s they count as that.
+        congestion : float, optional
+            The caller's own measure in [0, 1]; None returns to the ledger's.
+        success_rate : float, optional
+            In [0, 1]: bytes delivered without retransmission over bytes sent.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Nothing is changed.
+        """
+        cdef int i = self.stream_index(stream)
+        cdef StreamMetrics* m = &self.streams[i]
+        cdef double bandwidth = m.bandwidth_Bps / _BYTES_PER_MEGABIT
+        cdef double latency_s = m.latency_s
+        cdef double success = m.success_rate
+        cdef double crowd = -1.0
+        if bandwidth_mbps is not None:
+            bandwidth = _number(bandwidth_mbps, "bandwidth_mbps", 0.0, DBL_MAX, "finite and >= 0 Mbit/s")
+        if latency_ms is not None:
+            latency_s = _number(latency_ms, "latency_ms", 0.0, DBL_MAX, "finite and >= 0 ms") * 1e-3
+        if congestion is not None:
+            crowd = _number(congestion, "congestion", 0.0, 1.0, "from 0 to 1, or None")
+        if success_rate is not None:
+            success = _number(success_rate, "success_rate", 0.0, 1.0, "from 0 to 1")
+        self._drain(i, _now(now_s))
+        self._set_metrics(i, bandwidth, latency_s, success, crowd)
+
+    def set_stream_up(self, stream, up, *, now_s=None):
+        """Say whether a stream works; one that is down gets no chunk and drains nothing."""
+        cdef int i = self.stream_index(stream)
+        if not isinstance(up, (bool, np.bool_)):
+            raise TypeError(f"up must be True or False; got {up!r}")
+        self._drain(i, _now(now_s))
+        if up:
+            self.up |= <uint32_t>1 << i
+        else:
+            self.up &= ~(<uint32_t>1 << i)
+
+    def stream(self, stream):
+        """The metrics of one stream, as a dict in the units of ``update_stream``."""
+        cdef int i = self.stream_index(stream)
+        cdef StreamMetrics* m = &self.streams[i]
+        return {
+            "bandwidth_mbps": m.bandwidth_Bps / _BYTES_PER_MEGABIT,
+            "latency_ms": m.latency_s * 1e3,
+            "congestion": None if m.congestion < 0.0 else m.congestion,
+            "success_rate": m.success_rate,
+            "up": bool((self.up >> i) & 1),
+        }
+
+    # --- the ledger ---
+
+    def admit(self, number, size_bytes, stream_ids, chunk_sizes, *, priority=0.5, now_s=None):
+        """Enter a decision's chunks; `number` (uint64) must exceed every earlier one."""
+        cdef int64_t chunks[16]
+        cdef uint32_t mask = 0
+        cdef int64_t size = _byte_count(size_bytes, "size_bytes", 1)
+        cdef uint64_t flight = number
+        cdef double weight = _number(priority, "priority", 0.0, 1.0, "from 0 to 1")
+        cdef int i
+        if len(stream_ids) != len(chunk_sizes) or not stream_ids:
+            raise ValueError("stream_ids and chunk_sizes must have the same length, at least 1; "
+                             f"got {len(stream_ids)} and {len(chunk_sizes)}")
+        for stream, chunk in zip(stream_ids, chunk_sizes):
+            i = self.stream_index(stream)
+            if (mask >> i) & 1:
+                raise ValueError(f"stream_ids must differ; {i} stands twice")
+            chunks[i] = _byte_count(chunk, "chunk_sizes", 1)
+            if chunks[i] > size:
+                raise ValueError(f"a chunk of {chunk} bytes exceeds the task's {size_bytes}")
+            mask |= <uint32_t>1 << i
+        for i in range(self.n_streams):
+            if (mask >> i) & 1 and self.queues[i].count:
+                if self.queues[i].flights[self.queues[i].head + self.queues[i].count - 1].number >= flight:
+                    raise ValueError(f"number must exceed every earlier one; got {number}")
+        self.reserve(mask)
+        self.admit_flight(flight, size, weight, _now(now_s), mask, chunks, False)
+
+    def release(self, number, *, now_s=None):
+        """Take a decision's chunks out, as its task is over; False if there are none of it."""
+        cdef double now = _now(now_s)
+        cdef uint64_t flight = number
+        cdef int i
+        for i in range(self.n_streams):
+            self._drain(i, now)
+        return self.release_flight(flight, (1 << self.n_streams) - 1, False)
+
+    def report_progress(self, stream, delivered_bytes, *, now_s=None):
+        """Say that a stream has delivered so many bytes since its last report."""
+        cdef int i = self.stream_index(stream)
+        cdef int64_t delivered = _byte_count(delivered_bytes, "delivered_bytes", 0)
+        _queue_serve(&self.queues[i], self.order, delivered, _now(now_s))
+
+    def work_ahead_bytes(self, size_bytes, priority=0.5, *, now_s=None):
+        """Bytes served before a task that arrives now: float64[n_streams]."""
+        cdef int64_t size = _byte_count(size_bytes, "size_bytes", 1)
+        cdef double weight = _number(priority, "priority", 0.0, 1.0, "from 0 to 1")
+        cdef double now = _now(now_s)
+        cdef double[::1] out = np.empty(self.n_streams)
+        cdef int i
+        for i in range(self.n_streams):
+            self._drain(i, now)
+            out[i] = _queue_ahead_bytes(&self.queues[i], self.order, <double>size, priority_class(weight), now)
+        return np.asarray(out)
+
+    # --- the state vector ---
+
+    def vector(self, size_bytes, priority=0.5, *, time_of_day=None, now_s=None):
+        """The state vector for a task: float32[4 n_streams + 4], every entry in [0, 1].
+
+        Entries, n streams each: bandwidth (log, 1 Mbit/s to 100 Gbit/s), latency (log, 0.1 ms to
+        10 s), congestion w / (w + 1 s), success rate; then queue depth q / (q + 16 tasks), task
+        size (log, 1 KiB to 1 TiB), priority, time of day (UTC, fraction). A stream that is down
+        shows no bandwidth, longest latency, full congestion, no success.
+        """
+        cdef int64_t size = _byte_count(size_bytes, "size_bytes", 1)
+        cdef double weight = _number(priority, "priority", 0.0, 1.0, "from 0 to 1")
+        cdef double day = utc_time_of_day()
+        cdef Paths paths
+        cdef float[::1] out = np.empty(4 * self.n_streams + 4, dtype=np.float32)
+        if time_of_day is not None:
+            day = _number(time_of_day, "time_of_day", 0.0, 1.0, "a fraction of the day from 0 to 1")
+        self.observe(size, weight, _now(now_s), &paths)
+        self.assemble(&paths, size, weight, day, &out[0])
+        return np.asarray(out)
+
+    # --- the same without Python ---
+
+    cdef void observe(self, int64_t size_bytes, double priority, double now_s, Paths* paths) noexcept nogil:
+        cdef int klass = priority_class(priority)
+        cdef StreamMetrics* m
+        cdef double ahead_bytes, ahead_s
+        cdef int i
+        paths.n = self.n_streams
+        paths.up = self.up
+        for i in range(self.n_streams):
+            m = &self.streams[i]
+            self._drain(i, now_s)
+            if m.congestion >= 0.0:
+                # The inverse of w / (w + 1 s).
+                ahead_s = m.congestion / (1.0 - m.congestion) if m.congestion < 1.0 else _MAX_SECONDS
+                paths.congestion[i] = m.congestion
+            else:
+                ahead_bytes = _queue_ahead_bytes(&self.queues[i], self.order, <double>size_bytes, klass, now_s)
+                if ahead_bytes <= 0.0:
+                    ahead_s = 0.0
+                elif m.bandwidth_Bps > 0.0:
+                    ahead_s = ahead_bytes / m.bandwidth_Bps
+                else:
+                    ahead_s = _MAX_SECONDS
+                paths.congestion[i] = ahead_s / (ahead_s + 1.0)
+            if ahead_s > _MAX_SECONDS:
+                ahead_s = _MAX_SECONDS
+            paths.work_ahead_s[i] = ahead_s
+            paths.delay_s[i] = ahead_s + m.latency_s
+            paths.rate_Bps[i] = m.bandwidth_Bps * m.success_rate
+
+    cdef void assemble(self, const Paths* paths, int64_t size_bytes, double priority,
+                       double time_of_day, float* out) noexcept nogil:
+        cdef int n = self.n_streams
+        cdef double depth = <double>self.in_flight
+        cdef int i
+        for i in range(n):
+            if (paths.up >> i) & 1:
+                out[i] = self.streams[i].bandwidth_scaled
+                out[n + i] = self.streams[i].latency_scaled
+                out[2 * n + i] = <float>paths.congestion[i]
+                out[3 * n + i] = <float>self.streams[i].success_rate
+            else:
+                out[i] = 0.0
+                out[n + i] = 1.0
+                out[2 * n + i] = 1.0
+                out[3 * n + i] = 0.0
+        out[4 * n] = <float>(depth / (depth + _QUEUE_DEPTH_HALF))
+        out[4 * n + 1] = scaled(<double>size_bytes, _SIZE_LOW, _SIZE_LOG2)
+        out[4 * n + 2] = <float>priority
+        out[4 * n + 3] = <float>time_of_day
+
+    cdef int reserve(self, uint32_t mask) except -1:
+        cdef int i
+        for i in range(self.n_streams):
+            if (mask >> i) & 1:
+                _queue_reserve(&self.queues[i])
+        return 0
+
+    cdef void admit_flight(self, uint64_t number, int64_t size_bytes, double priority, double now_s,
+                           uint32_t mask, const int64_t* chunks, bint copies) noexcept nogil:
+        cdef Queue* q
+        cdef Flight* f
+        cdef int i
+        for i in range(self.n_streams):
+            if not (mask >> i) & 1:
+                continue
+            self._drain(i, now_s)
+            q = &self.queues[i]
+            f = q.flights + q.head + q.count
+            f.number = number
+            f.left_bytes = chunks[i]
+            f.elsewhere_bytes = 0 if copies else size_bytes - chunks[i]
+            f.admitted_s = now_s
+            f.priority_class = priority_class(priority)
+            q.count += 1
+            q.total_bytes += <double>chunks[i]
+        self.in_flight += 1
+
+    cdef bint release_flight(self, uint64_t number, uint32_t mask, bint orphan) noexcept nogil:
+        cdef bint found = False
+        cdef int i
+        for i in range(self.n_streams):
+            if (mask >> i) & 1 and _queue_remove(&self.queues[i], number, orphan):
+                found = True
+        if found:
+            self.in_flight -= 1
+        return found
+
+
+cdef double _now(object now_s) except? -1.0:
+    if now_s is None:
+        return monotonic_s()
+    return _number(now_s, "now_s", -DBL_MAX, DBL_MAX, "finite seconds")
