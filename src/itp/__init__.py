@@ -1,1 +1,40 @@
-"""Intelligent Task Partitioning."""
+"""Intelligent Task Partitioning: which parallel WAN streams carry a transfer, and how many bytes each.
+
+``import itp`` loads NumPy and the compiled core alone; onnxruntime is loaded with the first model.
+"""
+
+from itp import actions
+from itp._core.decide import Decision
+from itp._core.reward import RewardWeights
+from itp._core.state import NetworkState
+from itp._core.task import Task
+from itp.errors import (
+    ClosedError,
+    ItpError,
+    LogError,
+    ModelError,
+    NoStreamError,
+    OutcomeError,
+    SchemaError,
+    TransportError,
+)
+from itp.partitioner import TaskPartitioner
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ClosedError",
+    "Decision",
+    "ItpError",
+    "LogError",
+    "ModelError",
+    "NetworkState",
+    "NoStreamError",
+    "OutcomeError",
+    "RewardWeights",
+    "SchemaError",
+    "Task",
+    "TaskPartitioner",
+    "TransportError",
+    "actions",
+]

@@ -23,8 +23,8 @@ class ClosedError(ItpError):
     """The object was used after ``close()``."""
 
 
-class OutcomeError(ItpError):
-    """An outcome belongs to no open decision of this partitioner."""
+class OutcomeError(ItpError, ValueError):
+    """An outcome belongs to no open decision of this partitioner, or was reported before."""
 
 
 class LogError(ItpError):

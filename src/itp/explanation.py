@@ -1,0 +1,108 @@
+"""Why a decision was made: every action with its estimate, and why it was not taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from itp import actions
+from itp._core.decide import Decision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionEstimate:
+    """One action at the moment of a decision."""
+
+    action: int
+    name: str
+    stream_ids: tuple[int, ...]
+    chosen: bool
+    expected_time_s: float | None
+    """None for an action that could not carry the task at all."""
+    q_value: float | None
+    why_not: str | None
+    """None for the chosen action."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """A decision and all the actions it chose from; ``str()`` is a table."""
+
+    decision: Decision
+    actions: tuple[ActionEstimate, ...]
+
+    def __str__(self) -> str:
+        lines = [f"task {self.decision.task.id!r}: {self.decision!r}"]
+        lines.append(f"  {'streams':<12}{'expected s':>12}{'Q':>10}  why not")
+        for a in self.actions:
+            time = "-" if a.expected_time_s is None else f"{a.expected_time_s:.4g}"
+            q_value = "-" if a.q_value is None else f"{a.q_value:.4g}"
+            lines.append(f"  {a.name:<12}{time:>12}{q_value:>10}  {a.why_not or 'chosen'}")
+        return "\n".join(lines)
+
+
+def explain(decision: Decision) -> Explanation:
+    """Explain a decision from what it saw, whatever has happened since.
+
+    Up to six streams every action is listed; beyond, those that were considered.
+    """
+    paths = decision.paths()
+    n_streams = len(paths)
+    sets = actions.stream_sets(n_streams)
+    chosen = sets[decision.action]
+    considered = {streams: rest for streams, *rest in decision.estimates()}
+    listed = sets if n_streams <= 6 else tuple(dict.fromkeys([*considered, chosen]))
+    any_meets = any(meets for _, _, meets, _ in considered.values())
+    rows = []
+    for streams in listed:
+        expected_time_s = q_value = None
+        if streams in considered:
+            expected_time_s, whole, meets, q_value = considered[streams]
+            why_not = _why_not(decision, paths, streams, expected_time_s, whole, meets or not any_meets)
+        else:
+            why_not = _why_impossible(decision, paths, streams)
+        action = actions.action_of(streams, n_streams)
+        rows.append(
+            ActionEstimate(
+                action=action,
+                name=actions.name(action, n_streams),
+                stream_ids=streams,
+                chosen=streams == chosen,
+                expected_time_s=expected_time_s,
+                q_value=q_value,
+                why_not=None if streams == chosen else why_not,
+            )
+        )
+    return Explanation(decision=decision, actions=tuple(rows))
+
+
+def _why_impossible(decision: Decision, paths: list[dict[str, float]], streams: tuple[int, ...]) -> str:
+    down = [str(i + 1) for i in streams if not paths[i]["up"]]
+    if down:
+        return f"stream {', '.join(down)} is down"
+    return f"the task asks for {decision.task.redundancy} copies, one a stream"
+
+
+def _why_not(
+    decision: Decision,
+    paths: list[dict[str, float]],
+    streams: tuple[int, ...],
+    expected_time_s: float,
+    whole: bool,
+    open_to_task: bool,
+) -> str:
+    task = decision.task
+    if not open_to_task:
+        rates = [paths[i]["rate_mbps"] for i in streams]
+        bandwidth_mbps = sum(rates) if task.redundancy == 1 else max(rates)
+        if bandwidth_mbps < task.min_bandwidth_mbps:
+            return f"{bandwidth_mbps:.4g} Mbit/s, under the task's {task.min_bandwidth_mbps:.4g}"
+        return f"misses the deadline of {task.deadline_s:.4g} s"
+    if not whole:
+        return "a share falls under the minimum chunk"
+    if decision.explored:
+        return "another action was drawn to explore"
+    if decision.q_value is not None:
+        return "lower Q-value"
+    if expected_time_s >= decision.expected_time_s:
+        return "not faster"
+    return "the rule in use does not look at it"

@@ -1,0 +1,189 @@
+"""A model file: ONNX with metadata inside and, as JSON, beside it; loading verifies all of it.
+
+Keys of the metadata that loading reads, each optional: ``schema`` (of the state, 1), ``sha256``
+(of the ONNX file; beside it only), ``version`` (a name for decisions made with it).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from itp._core.state import SCHEMA
+from itp.actions import N_ACTIONS
+from itp.errors import ModelError, SchemaError
+
+log = logging.getLogger("itp")
+
+STATE_DIM = 20
+MAX_MODEL_BYTES = 256 * 2**20
+N_PROBES = 64
+SHIPPED = Path(__file__).parent / "models"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A verified model.
+
+    Attributes
+    ----------
+    path : Path
+    version : str
+        From the metadata, or the file's stem and the first digits of its SHA-256.
+    sha256 : str
+    metadata : dict
+    session : onnxruntime.InferenceSession
+        One thread, sequential, on the CPU.
+    """
+
+    path: Path
+    version: str
+    sha256: str
+    metadata: dict[str, Any] = field(repr=False)
+    session: Any = field(repr=False)
+
+
+def shipped_models() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.onnx"))
+
+
+def find_model(model: str | os.PathLike[str]) -> Path:
+    """The file of a shipped model's name or of a path; ModelError if there is none."""
+    if not isinstance(model, (str, os.PathLike)):
+        raise TypeError(f"model must be a shipped name, a path or None; got {model!r}")
+    path = Path(model)
+    if path.suffix != ".onnx" and (SHIPPED / f"{path}.onnx").is_file():
+        path = SHIPPED / f"{path}.onnx"
+    if not path.is_file():
+        names = ", ".join(shipped_models()) or "none"
+        raise ModelError(
+            f"no model at {os.fspath(model)!r}: it is neither a file nor a shipped model ({names}); "
+            "pass the path of an .onnx file, or model=None for the heuristic"
+        )
+    return path
+
+
+def load_model(model: str | os.PathLike[str]) -> Model:
+    """Load a model and verify file, metadata, schema, shapes and answers on probe states.
+
+    Raises
+    ------
+    ModelError
+        Missing, too large, corrupt, truncated, of the wrong shape, or its answers are not finite.
+    SchemaError
+        Made for another state schema.
+    """
+    path = find_model(model)
+    try:
+        size_bytes = path.stat().st_size
+        if size_bytes > MAX_MODEL_BYTES:
+            raise ModelError(f"{path}: {size_bytes} bytes; a model has at most {MAX_MODEL_BYTES}")
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+    sha256 = hashlib.sha256(content).hexdigest()
+    beside = _metadata_beside(path)
+    expected = beside.get("sha256", sha256)
+    if expected != sha256:
+        raise ModelError(f"{path}: SHA-256 is {sha256}, but {path.with_suffix('.json').name} says {expected}")
+    session = _session(path, content)
+    _check_signature(path, session)
+    metadata = {**_metadata_inside(path, session), **beside}
+    schema = metadata.get("schema")
+    if schema is None:
+        log.warning("%s: no schema in its metadata; taken as schema %d", path, SCHEMA)
+    elif schema != SCHEMA:
+        raise SchemaError(f"{path}: made for state schema {schema!r}; this version of itp has schema {SCHEMA}")
+    _check_answers(path, session)
+    version = str(metadata.get("version") or f"{path.stem}-{sha256[:8]}")
+    return Model(path=path, version=version, sha256=sha256, metadata=metadata, session=session)
+
+
+def _metadata_beside(path: Path) -> dict[str, Any]:
+    beside = path.with_suffix(".json")
+    try:
+        metadata = json.loads(beside.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{beside}: the metadata cannot be read: {error}") from error
+    if not isinstance(metadata, dict):
+        raise ModelError(f"{beside}: the metadata must be a JSON object")
+    return metadata
+
+
+def _metadata_inside(path: Path, session: Any) -> dict[str, Any]:
+    text = session.get_modelmeta().custom_metadata_map.get("itp")
+    if text is None:
+        return {}
+    try:
+        metadata = json.loads(text)
+    except ValueError as error:
+        raise ModelError(f"{path}: the metadata inside cannot be read: {error}") from error
+    if not isinstance(metadata, dict):
+        raise ModelError(f"{path}: the metadata inside must be a JSON object")
+    return metadata
+
+
+def _session(path: Path, content: bytes) -> Any:
+    import onnxruntime as ort  # here, so that `import itp` stays light
+
+    options = ort.SessionOptions()
+    # Explicit counts: one thread that never leaves the caller's, and no affinity to fail on.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exceptions derive from Exception alone
+        raise ModelError(f"{path}: not a valid ONNX model: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _check_signature(path: Path, session: Any) -> None:
+    found = {
+        "input": [(i.name, i.type, i.shape) for i in session.get_inputs()],
+        "output": [(o.name, o.type, o.shape) for o in session.get_outputs()],
+    }
+    wanted = {"input": ("state", STATE_DIM), "output": ("q_values", N_ACTIONS)}
+    for kind, (name, width) in wanted.items():
+        ok = (
+            len(found[kind]) == 1
+            and found[kind][0][0] == name
+            and found[kind][0][1] == "tensor(float)"
+            and len(found[kind][0][2]) == 2
+            and (found[kind][0][2][0] == 1 or not isinstance(found[kind][0][2][0], int))
+            and found[kind][0][2][1] == width
+        )
+        if not ok:
+            raise ModelError(
+                f"{path}: needs one {kind} {name!r} float32[batch, {width}]; the file has "
+                + (", ".join(f"{n!r} {t} {s}" for n, t, s in found[kind]) or "none")
+            )
+
+
+def _check_answers(path: Path, session: Any) -> None:
+    states = np.random.default_rng(0).random((N_PROBES, 1, STATE_DIM), dtype=np.float32)
+    states[0] = 0.0
+    states[1] = 1.0
+    try:
+        answers = np.stack([session.run(["q_values"], {"state": state})[0] for state in states])
+    except Exception as error:  # as above
+        raise ModelError(f"{path}: fails on a probe state: {_one_line(error)}") from error
+    if answers.shape != (N_PROBES, 1, N_ACTIONS):
+        raise ModelError(f"{path}: answers with shape {answers.shape[1:]} instead of (1, {N_ACTIONS})")
+    if not np.isfinite(answers).all():
+        raise ModelError(f"{path}: Q-values are not finite on {N_PROBES} probe states")

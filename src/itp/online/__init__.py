@@ -1,0 +1,1 @@
+"""Learning from production: what the fast loop writes and the slow loop reads."""

@@ -1,0 +1,225 @@
+"""The experience log: a folder of segments of fixed-size records, safe to cut off anywhere.
+
+A segment starts with one line of JSON (format, version, streams, dtype) and goes on with records
+of ``record_dtype(n_streams)``, each closed by the CRC-32 of its other bytes. A process writes a
+segment of its own; a record cut off by a crash is left out when reading.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import threading
+import time
+import zlib
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from itp._core.decide import Decision
+from itp._core.state import SCHEMA
+from itp.errors import LogError
+
+FORMAT = "itp-experience"
+VERSION = 1
+SEGMENT_BYTES = 64 * 2**20
+FLUSH_BYTES = 64 * 2**10
+FLUSH_S = 1.0
+TASK_ID_BYTES = 64
+VERSION_BYTES = 64
+SOURCES = ("heuristic", "onnxruntime")
+
+_TAIL = struct.Struct(f"<Qiff??xxdd{TASK_ID_BYTES}sB{VERSION_BYTES}s")
+
+
+def record_dtype(n_streams: int) -> np.dtype[np.void]:
+    """The record of one experience; strings are UTF-8, cut at 64 bytes, padded with zeros."""
+    length = 4 * n_streams + 4
+    return np.dtype(
+        [
+            ("state", "<f4", (length,)),
+            ("next_state", "<f4", (length,)),
+            ("number", "<u8"),
+            ("action", "<i4"),
+            ("reward", "<f4"),
+            ("propensity", "<f4"),
+            ("explored", "?"),
+            ("done", "?"),
+            ("pad", "V2"),
+            ("decided_at_s", "<f8"),
+            ("completed_at_s", "<f8"),
+            ("task_id", f"S{TASK_ID_BYTES}"),
+            ("source", "u1"),
+            ("model_version", f"S{VERSION_BYTES}"),
+            ("crc32", "<u4"),
+        ]
+    )
+
+
+class ExperienceLog:
+    """Appends joined experiences to a segment in a folder.
+
+    Records are gathered and written every 64 KiB or second, and on ``flush`` and ``close``.
+    Thread safety: all methods may be called from several threads.
+
+    Raises
+    ------
+    LogError
+        The folder cannot be made or written.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], n_streams: int) -> None:
+        self.folder = Path(folder)
+        self.n_streams = n_streams
+        self._lock = threading.Lock()
+        self._buffer = bytearray()
+        self._written_bytes = 0
+        self._flushed_at_s = time.monotonic()
+        self._file = None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._open_segment()
+        except OSError as error:
+            raise LogError(f"{self.folder}: cannot hold an experience log: {error.strerror or error}") from error
+
+    def _open_segment(self) -> None:
+        # Time first, so that names sort by age; the process and a counter make them unique.
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+        for attempt in range(1000):
+            path = self.folder / f"experience-{stamp}-{os.getpid()}-{attempt:03d}.itplog"
+            try:
+                self._file = open(path, "xb", buffering=0)  # noqa: SIM115 (closed by close())
+                break
+            except FileExistsError:
+                continue
+        else:
+            raise OSError(f"no free segment name for {stamp}")
+        header = {
+            "format": FORMAT,
+            "version": VERSION,
+            "schema": SCHEMA,
+            "n_streams": self.n_streams,
+            "record_bytes": record_dtype(self.n_streams).itemsize,
+        }
+        self._buffer += (json.dumps(header) + "\n").encode()
+        self._written_bytes = 0
+
+    def append(self, decision: Decision, *, done: bool) -> None:
+        """Add a reported decision; `done` marks the last one, whose next state is its own."""
+        state = decision.state.tobytes()
+        following = decision.next_state
+        body = (
+            state
+            + (state if following is None else following.tobytes())
+            + _TAIL.pack(
+                decision.number,
+                decision.action,
+                decision.reward,
+                decision.propensity,
+                decision.explored,
+                done,
+                decision.decided_at_s,
+                decision.completed_at_s,
+                decision.task.id.encode("utf-8", "replace"),
+                SOURCES.index(decision.source),
+                (decision.model_version or "").encode("utf-8", "replace"),
+            )
+        )
+        with self._lock:
+            self._buffer += body + zlib.crc32(body).to_bytes(4, "little")
+            now_s = time.monotonic()
+            if len(self._buffer) >= FLUSH_BYTES or now_s - self._flushed_at_s >= FLUSH_S:
+                self._write(now_s)
+
+    def flush(self) -> None:
+        """Write what is gathered and make it durable."""
+        with self._lock:
+            self._write(time.monotonic())
+            if self._file is not None:
+                os.fsync(self._file.fileno())
+
+    def _write(self, now_s: float) -> None:
+        if self._file is None:
+            raise LogError(f"{self.folder}: the log is closed")
+        self._flushed_at_s = now_s
+        try:
+            while self._buffer:
+                written = self._file.write(self._buffer)
+                self._written_bytes += written
+                del self._buffer[:written]
+            if self._written_bytes >= SEGMENT_BYTES:
+                self._file.close()
+                self._open_segment()
+        except OSError as error:
+            # The records stay in the buffer for the next attempt; the file ends in a part of one.
+            raise LogError(f"{self.folder}: cannot be written: {error.strerror or error}") from error
+
+    def close(self) -> None:
+        """Write, make durable, close; closing twice is allowed."""
+        if self._file is None:
+            return
+        try:
+            self.flush()
+        finally:
+            self._file.close()
+            self._file = None
+
+    def __enter__(self) -> ExperienceLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_log(folder: str | os.PathLike[str]) -> npt.NDArray[np.void]:
+    """All whole records of a folder's segments, oldest segment first.
+
+    A record cut off at a segment's end is left out; one whose checksum fails raises.
+
+    Raises
+    ------
+    LogError
+        No such folder, a file that is no segment, segments of different numbers of streams, or a
+        damaged record.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise LogError(f"{folder}: no such folder")
+    segments = [_read_segment(path) for path in sorted(folder.glob("experience-*.itplog"))]
+    if not segments:
+        return np.empty(0, dtype=record_dtype(4))
+    if len({segment.dtype.itemsize for segment in segments}) > 1:
+        raise LogError(f"{folder}: its segments are of different numbers of streams")
+    return np.concatenate(segments)
+
+
+def _read_segment(path: Path) -> npt.NDArray[np.void]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise LogError(f"{path}: cannot be read: {error.strerror or error}") from error
+    line, newline, records = content.partition(b"\n")
+    if not newline:
+        if len(content) < 256:  # cut off inside the header: nothing was recorded
+            return np.empty(0, dtype=record_dtype(4))
+        raise LogError(f"{path}: not an experience log")
+    try:
+        header = json.loads(line)
+        known = header["format"] == FORMAT and header["version"] == VERSION and header["schema"] == SCHEMA
+        dtype = record_dtype(header["n_streams"]) if known and 1 <= header["n_streams"] <= 16 else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise LogError(f"{path}: not an experience log") from error
+    if dtype is None or header.get("record_bytes") != dtype.itemsize:
+        raise LogError(f"{path}: format {line[:200]!r}; this version reads {FORMAT} {VERSION}, schema {SCHEMA}")
+    size = dtype.itemsize
+    whole = len(records) // size
+    for k in range(whole):
+        record = records[k * size : (k + 1) * size]
+        if zlib.crc32(record[:-4]) != int.from_bytes(record[-4:], "little"):
+            raise LogError(f"{path}: record {k} is damaged (checksum)")
+    return np.frombuffer(records, dtype=dtype, count=whole).copy()
