@@ -169,8 +169,6 @@ class Receiver:
         summary = session.close()
         with self._lock:
             del self._sessions[session.id]
-        if summary.error is not None:
-            log.warning("%s: %s", summary.peer, summary.error)
         self._on_session(summary)
 
     # --- the end ---

@@ -163,10 +163,10 @@ class Sender:
         with self._wake:
             return [s.status(self._schedule.delivered_bytes(s.index)) for s in self._streams]
 
-    def wait(self) -> None:
-        """Until every file submitted so far is over, well or not."""
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Until every file submitted so far is over, well or not; returns whether that is so."""
         with self._wake:
-            self._wake.wait_for(lambda: self._outbox.empty)
+            return self._wake.wait_for(lambda: self._outbox.empty, timeout_s)
 
     def close(self) -> None:
         """Take leave of the receiver; what is not over by now fails. Closing twice is allowed."""

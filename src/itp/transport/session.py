@@ -247,7 +247,7 @@ class Session:
             return
         with self._lock:
             self._failed_files += 1
-        log.warning("%s: %s: %s", self._peer, name, reason)
+        log.info("%s: %s: %s", self._peer, name, reason)
         self._tell(
             ReceivedFile(
                 name=name,
