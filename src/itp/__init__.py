@@ -3,6 +3,8 @@
 ``import itp`` loads NumPy and the compiled core alone; onnxruntime is loaded with the first model.
 """
 
+import logging
+
 from itp import actions
 from itp._core.decide import Decision
 from itp._core.reward import RewardWeights
@@ -19,6 +21,8 @@ from itp.errors import (
     TransportError,
 )
 from itp.partitioner import TaskPartitioner
+
+logging.getLogger("itp").addHandler(logging.NullHandler())
 
 __version__ = "0.1.0"
 

@@ -6,13 +6,13 @@ For four streams that is the fifteen of schema 1: 0-3 one stream, 4-9 pairs, 10-
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache
 from itertools import chain, combinations
 
 from itp._core.decide import action_number
 
 
-@lru_cache(maxsize=None)
+@cache
 def stream_sets(n_streams: int = 4) -> tuple[tuple[int, ...], ...]:
     """All non-empty sets of n streams (1 to 16), indexed by action."""
     if not 1 <= n_streams <= 16:

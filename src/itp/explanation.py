@@ -49,7 +49,7 @@ def explain(decision: Decision) -> Explanation:
     n_streams = len(paths)
     sets = actions.stream_sets(n_streams)
     chosen = sets[decision.action]
-    considered = {streams: rest for streams, *rest in decision.estimates()}
+    considered = {estimate[0]: estimate[1:] for estimate in decision.estimates()}
     listed = sets if n_streams <= 6 else tuple(dict.fromkeys([*considered, chosen]))
     any_meets = any(meets for _, _, meets, _ in considered.values())
     rows = []

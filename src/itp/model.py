@@ -101,7 +101,7 @@ def load_model(model: str | os.PathLike[str]) -> Model:
     if schema is None:
         log.warning("%s: no schema in its metadata; taken as schema %d", path, SCHEMA)
     elif schema != SCHEMA:
-        raise SchemaError(f"{path}: made for state schema {schema!r}; this version of itp has schema {SCHEMA}")
+        raise SchemaError(f"{path}: made for state schema {schema!r}; this version has schema {SCHEMA}")
     _check_answers(path, session)
     version = str(metadata.get("version") or f"{path.stem}-{sha256[:8]}")
     return Model(path=path, version=version, sha256=sha256, metadata=metadata, session=session)

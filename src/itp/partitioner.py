@@ -127,7 +127,7 @@ class TaskPartitioner:
 
     def _load(self, model: str | os.PathLike[str]) -> OnnxRuntimeEngine:
         if self._network.n_streams != 4:
-            raise ValueError(f"a model needs n_streams=4, as state schema 1 has; got {self._network.n_streams}")
+            raise ValueError(f"a model needs n_streams=4 (state schema 1); got {self._network.n_streams}")
         return OnnxRuntimeEngine(load_model(model))
 
     def _check_open(self) -> None:

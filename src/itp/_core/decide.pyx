@@ -14,12 +14,10 @@ import numpy as np
 
 from itp._core.alloc cimport (
     EQUAL,
-    PROPORTIONAL,
     WATER_FILLING,
     Rule,
     allocate_proportional,
     allocate_water_filling,
-    completion_time_s,
 )
 from itp._core.calibration cimport BINS, calibrated, learn
 from itp._core.heuristic cimport (
@@ -27,7 +25,6 @@ from itp._core.heuristic cimport (
     LEAST_COMPLETION_TIME,
     Candidates,
     Demand,
-    Policy,
     any_candidate_meets,
     choose_by_rule,
     enumerate_candidates,
@@ -39,7 +36,7 @@ from itp._core.rng cimport rng_below, rng_double, rng_seed
 from itp._core.state cimport NetworkState, Paths, monotonic_s, popcount
 from itp._core.task cimport Task
 
-from itp._core.heuristic import POLICIES
+from itp._core.heuristic import POLICIES as _POLICIES
 
 
 cdef extern from "<time.h>" nogil:
@@ -299,8 +296,8 @@ cdef class Decider:
     def __init__(self, NetworkState network not None, *, policy="least_completion_time", epsilon=0.0,
                  seed=None, min_chunk_bytes=65536, RewardWeights weights=None):
         cdef double share = epsilon
-        if policy not in POLICIES:
-            raise ValueError(f"heuristic must be one of {', '.join(POLICIES)}; got {policy!r}")
+        if policy not in _POLICIES:
+            raise ValueError(f"heuristic must be one of {', '.join(_POLICIES)}; got {policy!r}")
         if not 0.0 <= share <= 1.0:
             raise ValueError(f"epsilon must be from 0 to 1; got {epsilon!r}")
         if isinstance(min_chunk_bytes, bool) or not isinstance(min_chunk_bytes, int):
@@ -317,7 +314,7 @@ cdef class Decider:
         self.weights = RewardWeights() if weights is None else weights
         self.epsilon = share
         self.min_chunk_bytes = min_chunk_bytes
-        self.policy = POLICIES.index(policy)
+        self.policy = _POLICIES.index(policy)
         self.turn = 0
         self.next_number = 1
         rng_seed(&self.rng, seed)
@@ -400,7 +397,7 @@ cdef class Decider:
         cdef NetworkState network = self.network
         cdef Plan* plan = &d.plan
         cdef double success_rate[16]
-        cdef int i, k
+        cdef int i
         for i in range(network.n_streams):
             success_rate[i] = network.streams[i].success_rate
         split_task(plan, split, success_rate)
@@ -541,7 +538,8 @@ cdef class Decider:
         outcome.retransmitted_bytes = retransmitted_bytes
         outcome.imbalance = decision.plan.imbalance
         reward_terms(&outcome, decision.plan.demand.size_bytes, decision.reference_time_s, &terms)
-        decision.reward = weighted(&terms, w.throughput, w.latency, w.imbalance, w.completion, w.retransmission)
+        decision.reward = weighted(&terms, w.throughput, w.latency, w.imbalance, w.completion,
+                                   w.retransmission)
         decision.completed_at_s = _unix_s()
         decision.reported = True
         decision.in_ledger = False
@@ -549,7 +547,8 @@ cdef class Decider:
         for i in range(self.network.n_streams):
             self.network._drain(i, now_s)
         self.network.release_flight(decision.number, decision.plan.mask, False)
-        learn(&self.reliability, decision.plan.raw_confidence, decision.plan.expected_time_s, latency_s, success)
+        learn(&self.reliability, decision.plan.raw_confidence, decision.plan.expected_time_s, latency_s,
+              success)
         self.counters.outcomes += 1
         self.counters.successes += success
         self.counters.retransmitted_bytes += <uint64_t>retransmitted_bytes
@@ -564,7 +563,8 @@ cdef class Decider:
 
     def reliability_curve(self):
         """List of (bin's lower edge, outcomes, observed hits), ten bins of the raw score."""
-        return [(k / BINS, int(self.reliability.count[k]), int(self.reliability.hits[k])) for k in range(BINS)]
+        return [(k / BINS, int(self.reliability.count[k]), int(self.reliability.hits[k]))
+                for k in range(BINS)]
 
     def expected_time_error(self):
         """Mean |log(actual / expected time)| over successes; NaN without any."""

@@ -1,6 +1,6 @@
 """Model-free policies: which streams carry a task, and by which rule it is split."""
 from libc.math cimport INFINITY
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport uint32_t
 
 from itp._core.alloc cimport EQUAL, PROPORTIONAL, Rule, order_by, water_level_s
 from itp._core.state cimport Paths, popcount
@@ -58,7 +58,8 @@ cdef bint meets_demand(const Paths* paths, const Demand* demand, uint32_t mask,
 
 
 cdef void _add(const Paths* paths, const Demand* demand, const int* by_delay, uint32_t mask,
-               Candidates* out) noexcept nogil:
+               bint only_kept, Candidates* out) noexcept nogil:
+    """Add a candidate; with `only_kept` without the streams it would drop, and not twice."""
     cdef uint32_t kept = mask
     cdef double completion = INFINITY, finish
     cdef int i, k = out.count
@@ -71,6 +72,11 @@ cdef void _add(const Paths* paths, const Demand* demand, const int* by_delay, ui
     else:
         completion = water_level_s(<double>demand.size_bytes, paths.rate_Bps, paths.delay_s, by_delay,
                                    paths.n, mask, <double>demand.min_chunk_bytes, &kept)
+    if only_kept:
+        for i in range(k):
+            if out.mask[i] == kept:
+                return
+        mask = kept
     out.mask[k] = mask
     out.completion_s[k] = completion
     out.whole[k] = kept == mask
@@ -90,7 +96,7 @@ cdef void enumerate_candidates(const Paths* paths, const Demand* demand, Candida
         for k in range((1 << paths.n) - 1):
             mask = _SUBSETS[paths.n][k]
             if mask & ~paths.up == 0 and (demand.redundancy == 1 or popcount(mask) == demand.redundancy):
-                _add(paths, demand, by_delay, mask, out)
+                _add(paths, demand, by_delay, mask, False, out)
         return
     for i in range(paths.n):
         finish[i] = _whole_finish_s(paths, i, <double>demand.size_bytes)
@@ -101,7 +107,7 @@ cdef void enumerate_candidates(const Paths* paths, const Demand* demand, Candida
             prefix |= <uint32_t>1 << by_finish[k]
             size += 1
             if demand.redundancy == 1 or size == demand.redundancy:
-                _add(paths, demand, by_delay, prefix, out)
+                _add(paths, demand, by_delay, prefix, True, out)
 
 
 cdef bint any_candidate_meets(const Candidates* candidates) noexcept nogil:
@@ -119,7 +125,7 @@ cdef int least_completion(const Candidates* candidates) noexcept nogil:
         if any_meets and not candidates.meets[k]:
             continue
         # A set that drops streams stands in the list again without them.
-        if not candidates.whole[k] and candidates.count > 1:
+        if not candidates.whole[k]:
             continue
         # Ties keep the earlier candidate, which has fewer streams.
         if best < 0 or candidates.completion_s[k] < candidates.completion_s[best]:
@@ -159,7 +165,8 @@ cdef uint32_t choose_by_rule(Policy policy, const Paths* paths, const Demand* de
             # of no latency at all is scored as one of a nanosecond.
             key[i] = -paths.rate_Bps[i] / (
                 (paths.delay_s[i] - paths.work_ahead_s[i] + 1e-9) * (1.0 + paths.congestion[i]))
-        if count == 1 and <double>demand.size_bytes > _LARGE_TASK_BYTES and demand.priority < _URGENT_PRIORITY:
+        if (count == 1 and <double>demand.size_bytes > _LARGE_TASK_BYTES
+                and demand.priority < _URGENT_PRIORITY):
             count = 2
     elif policy == SINGLE_BEST or demand.redundancy > 1:
         for i in range(paths.n):

@@ -66,7 +66,8 @@ cdef class NetworkState:
     # Add a decision's chunks; `reserve(mask)` came before. copies: chunks are whole copies.
     cdef void admit_flight(self, uint64_t number, int64_t size_bytes, double priority, double now_s,
                            uint32_t mask, const int64_t* chunks, bint copies) noexcept nogil
-    # Take a decision's chunks out again, False if there are none; with `orphan` their unserved bytes stay, to drain.
+    # Take a decision's chunks out again, False if there are none; with `orphan` their
+    # unserved bytes stay, to drain.
     cdef bint release_flight(self, uint64_t number, uint32_t mask, bint orphan) noexcept nogil
     cdef int stream_index(self, object stream) except -1
     cdef void _set_metrics(self, int i, double bandwidth_mbps, double latency_s,

@@ -19,7 +19,6 @@ cdef extern from "<time.h>" nogil:
 
 
 SCHEMA = 1
-MAX_STREAMS_PY = MAX_STREAMS
 AGEING_S = 30.0
 QUEUE_DEPTH_HALF = 16
 
@@ -420,7 +419,8 @@ cdef class NetworkState:
         cdef int i
         for i in range(self.n_streams):
             self._drain(i, now)
-            out[i] = _queue_ahead_bytes(&self.queues[i], self.order, <double>size, priority_class(weight), now)
+            out[i] = _queue_ahead_bytes(&self.queues[i], self.order, <double>size,
+                                        priority_class(weight), now)
         return np.asarray(out)
 
     # --- the state vector ---
@@ -458,19 +458,20 @@ cdef class NetworkState:
             self._drain(i, now_s)
             if m.congestion >= 0.0:
                 # The inverse of w / (w + 1 s).
-                ahead_s = m.congestion / (1.0 - m.congestion) if m.congestion < 1.0 else _MAX_SECONDS
+                ahead_s = m.congestion / (1.0 - m.congestion) if m.congestion < 1.0 - 1e-9 else _MAX_SECONDS
                 paths.congestion[i] = m.congestion
             else:
-                ahead_bytes = _queue_ahead_bytes(&self.queues[i], self.order, <double>size_bytes, klass, now_s)
+                ahead_bytes = _queue_ahead_bytes(&self.queues[i], self.order, <double>size_bytes,
+                                                 klass, now_s)
                 if ahead_bytes <= 0.0:
                     ahead_s = 0.0
                 elif m.bandwidth_Bps > 0.0:
                     ahead_s = ahead_bytes / m.bandwidth_Bps
                 else:
                     ahead_s = _MAX_SECONDS
+                if ahead_s > _MAX_SECONDS:
+                    ahead_s = _MAX_SECONDS
                 paths.congestion[i] = ahead_s / (ahead_s + 1.0)
-            if ahead_s > _MAX_SECONDS:
-                ahead_s = _MAX_SECONDS
             paths.work_ahead_s[i] = ahead_s
             paths.delay_s[i] = ahead_s + m.latency_s
             paths.rate_Bps[i] = m.bandwidth_Bps * m.success_rate

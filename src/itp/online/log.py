@@ -13,6 +13,7 @@ import struct
 import threading
 import time
 import zlib
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 
@@ -78,12 +79,14 @@ class ExperienceLog:
         self._buffer = bytearray()
         self._written_bytes = 0
         self._flushed_at_s = time.monotonic()
-        self._file = None
+        self._file: FileIO | None = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._open_segment()
         except OSError as error:
-            raise LogError(f"{self.folder}: cannot hold an experience log: {error.strerror or error}") from error
+            raise LogError(
+                f"{self.folder}: cannot hold an experience log: {error.strerror or error}"
+            ) from error
 
     def _open_segment(self) -> None:
         # Time first, so that names sort by age; the process and a counter make them unique.
@@ -215,11 +218,14 @@ def _read_segment(path: Path) -> npt.NDArray[np.void]:
     except (ValueError, KeyError, TypeError) as error:
         raise LogError(f"{path}: not an experience log") from error
     if dtype is None or header.get("record_bytes") != dtype.itemsize:
-        raise LogError(f"{path}: format {line[:200]!r}; this version reads {FORMAT} {VERSION}, schema {SCHEMA}")
+        raise LogError(
+            f"{path}: format {line[:200]!r}; this version reads {FORMAT} {VERSION}, schema {SCHEMA}"
+        )
     size = dtype.itemsize
     whole = len(records) // size
     for k in range(whole):
         record = records[k * size : (k + 1) * size]
         if zlib.crc32(record[:-4]) != int.from_bytes(record[-4:], "little"):
             raise LogError(f"{path}: record {k} is damaged (checksum)")
-    return np.frombuffer(records, dtype=dtype, count=whole).copy()
+    array: npt.NDArray[np.void] = np.frombuffer(records, dtype=dtype, count=whole).copy()
+    return array

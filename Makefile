@@ -1,0 +1,102 @@
+# `make demo` and `make test` set up everything themselves; `make help` lists the rest.
+PYTHON ?= python3
+VENV ?= .venv
+bin := $(VENV)/bin
+pip := $(bin)/python -m pip --disable-pip-version-check
+constraints := -c constraints.txt
+sources := pyproject.toml CMakeLists.txt README.md $(shell find src -type f \( -name '*.py' -o -name '*.pyx' \
+	-o -name '*.pxd' -o -name '*.pyi' -o -name '*.c' -o -name '*.h' -o -name CMakeLists.txt -o -name '*.onnx' \
+	-o -name '*.json' \))
+
+build_needs := scikit-build-core cython cython-cmake cmake ninja
+run_needs := numpy onnxruntime rich blake3 xxhash
+test_needs := pytest pytest-benchmark hypothesis scipy onnx
+lint_needs := ruff cython-lint mypy
+# cpprb is the peer of the replay benchmarks.
+bench_needs := cpprb
+
+.PHONY: help demo test test-all lint bench debug-test asan-test wheel clean
+help:
+	@echo "make demo       move real files over four unequal streams, policies side by side"
+	@echo "make test       linters, types and all tests"
+	@echo "make test-all   build wheels and run the core's tests on Python 3.10 to 3.13"
+	@echo "make bench      benchmarks against peers, as ratios, in one run"
+	@echo "make debug-test the core's tests with every Cython check on"
+	@echo "make lint       ruff, cython-lint, mypy --strict, stubtest"
+	@echo "make wheel      a wheel in dist/"
+	@echo "make clean      remove everything made here"
+
+demo: $(VENV)/.installed
+	@$(bin)/itp demo
+
+test: lint $(VENV)/.installed $(VENV)/.test
+	@echo "--- tests"
+	@$(bin)/python -m pytest -q
+
+lint: $(VENV)/.installed $(VENV)/.test
+	@echo "--- ruff, cython-lint, mypy, stubtest"
+	@$(bin)/ruff check --quiet .
+	@$(bin)/ruff format --check --quiet .
+	@PATH="$(CURDIR)/$(bin):$$PATH" $(bin)/cython-lint src
+	@$(bin)/mypy --no-error-summary
+	@$(bin)/python tools/stubtest.py
+
+bench: $(VENV)/.installed $(VENV)/.test $(VENV)/.bench
+	@$(bin)/python -m pytest bench -q --benchmark-json=build/bench.json
+
+debug-test: $(VENV)/.test
+	@echo "--- building with every Cython check on, in $(VENV)-debug"
+	@test -d $(VENV)-debug || $(PYTHON) -m venv $(VENV)-debug
+	@$(VENV)-debug/bin/python -m pip --disable-pip-version-check install -q $(constraints) $(build_needs) $(run_needs) $(test_needs)
+	@$(VENV)-debug/bin/python -m pip --disable-pip-version-check install -q --no-build-isolation --no-deps \
+		-C build-dir=build/debug -C cmake.define.ITP_DEBUG=ON .
+	@$(VENV)-debug/bin/python -m pytest -q -m core
+
+test-all:
+	@sh tools/test-all.sh
+
+wheel: $(VENV)/.build
+	@$(pip) wheel -q --no-build-isolation --no-deps -w dist .
+	@ls dist
+
+clean:
+	rm -rf build dist .venv .venv-debug .venvs .pytest_cache .hypothesis .mypy_cache .ruff_cache
+
+# --- set-up, each step once ---
+
+$(VENV)/.python:
+	@command -v $(PYTHON) >/dev/null 2>&1 || { \
+		echo "make: no '$(PYTHON)' found: install Python 3.10 to 3.13, or name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || { \
+		echo "make: '$(PYTHON)' is $$($(PYTHON) --version 2>&1); ITP needs Python 3.10 to 3.13: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@command -v $${CC:-cc} >/dev/null 2>&1 || { \
+		echo "make: no C compiler '$${CC:-cc}' found: install gcc or clang (Debian: apt-get install gcc libc6-dev), or set CC" >&2; exit 1; }
+	@echo "--- virtual environment in $(VENV) ($$($(PYTHON) --version))"
+	@$(PYTHON) -m venv $(VENV) || { \
+		echo "make: '$(PYTHON) -m venv' failed: install its venv module (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.build: $(VENV)/.python constraints.txt
+	@echo "--- build tools"
+	@$(pip) install -q $(constraints) $(build_needs)
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.build
+	@echo "--- run-time packages"
+	@$(pip) install -q $(constraints) $(run_needs)
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run
+	@echo "--- test packages"
+	@$(pip) install -q $(constraints) $(test_needs) $(lint_needs)
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.run
+	@echo "--- peers of the benchmarks"
+	@$(pip) install -q $(constraints) $(bench_needs)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.run $(sources)
+	@echo "--- compiled core and package"
+	@$(pip) install -q --no-build-isolation --no-deps .
+	@touch $@

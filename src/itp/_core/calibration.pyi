@@ -1,0 +1,2 @@
+TOLERANCE: float
+PRIOR_OBSERVATIONS: float

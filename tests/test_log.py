@@ -1,0 +1,118 @@
+"""The experience log: complete, exact, and whole after any cut."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import itp
+from itp.online.log import read_log, record_dtype
+
+pytestmark = pytest.mark.core
+
+
+def run(folder, n=50, **options):
+    with itp.TaskPartitioner(experience_log=folder, epsilon=0.3, seed=1, **options) as p:
+        decisions = [p.partition_task(itp.Task(f"task-{k}", 1000 * (k + 1))) for k in range(n)]
+        # Reported in another order than decided.
+        rewards = [p.report_outcome(d, 50.0, 0.1, d.number % 3 != 0) for d in reversed(decisions)]
+        states = [d.state for d in decisions]
+    return decisions, states, rewards[::-1]
+
+
+def test_every_joined_experience_is_kept(tmp_path):
+    decisions, states, rewards = run(tmp_path / "log")
+    records = read_log(tmp_path / "log")
+    assert len(records) == 50
+    records = records[np.argsort(records["number"])]
+    assert records["number"].tolist() == list(range(1, 51))
+    np.testing.assert_array_equal(records["state"], np.stack(states))
+    np.testing.assert_array_equal(records["next_state"][:-1], np.stack(states[1:]))
+    np.testing.assert_array_equal(records["action"], [d.action for d in decisions])
+    np.testing.assert_allclose(records["reward"], rewards, rtol=1e-6)
+    np.testing.assert_allclose(records["propensity"], [d.propensity for d in decisions], rtol=1e-6)
+    assert records["explored"].tolist() == [d.explored for d in decisions]
+    assert records["done"].tolist() == [False] * 49 + [True]
+    assert records["task_id"][7] == b"task-7"
+    assert (records["completed_at_s"] >= records["decided_at_s"]).all()
+    assert (records["source"] == 0).all()
+
+
+def test_a_second_run_adds_to_the_folder(tmp_path):
+    run(tmp_path, 10)
+    run(tmp_path, 5)
+    assert len(read_log(tmp_path)) == 15
+
+
+def test_other_numbers_of_streams(tmp_path):
+    run(tmp_path / "seven", 5, n_streams=7)
+    assert read_log(tmp_path / "seven")["state"].shape == (5, 32)
+    run(tmp_path / "seven", 5)
+    with pytest.raises(itp.LogError, match="different numbers of streams"):
+        read_log(tmp_path / "seven")
+
+
+def test_long_and_odd_task_ids(tmp_path):
+    with itp.TaskPartitioner(experience_log=tmp_path) as p:
+        p.report_outcome(p.partition_task(itp.Task("é" * 100, 1)), 1.0, 1.0, True)
+        p.report_outcome(p.partition_task(itp.Task("\ud800", 1)), 1.0, 1.0, True)
+    records = read_log(tmp_path)
+    assert records["task_id"][0] == ("é" * 32).encode()
+    assert len(records) == 2
+
+
+def test_any_cut_keeps_the_whole_records(tmp_path):
+    run(tmp_path, 6)
+    (segment,) = tmp_path.glob("*.itplog")
+    content = segment.read_bytes()
+    size = record_dtype(4).itemsize
+    header = content.index(b"\n") + 1
+    assert len(content) == header + 6 * size
+    for length in [0, 1, header - 1, header, *range(header, len(content), size // 3)]:
+        segment.write_bytes(content[:length])
+        assert len(read_log(tmp_path)) == max(0, (length - header) // size)
+
+
+def test_damage_is_told(tmp_path):
+    run(tmp_path, 6)
+    (segment,) = tmp_path.glob("*.itplog")
+    content = bytearray(segment.read_bytes())
+    content[-700] ^= 1
+    segment.write_bytes(content)
+    with pytest.raises(itp.LogError, match="damaged"):
+        read_log(tmp_path)
+    for garbage in (b"x" * 1000, b"{}\n" + b"x" * 1000, b"[1]\n", b'{"format": "other"}\n', b"\xff\n"):
+        segment.write_bytes(garbage)
+        with pytest.raises(itp.LogError):
+            read_log(tmp_path)
+
+
+def test_missing_or_impossible_folders(tmp_path):
+    with pytest.raises(itp.LogError, match="no such folder"):
+        read_log(tmp_path / "none")
+    assert len(read_log(tmp_path)) == 0
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(itp.LogError):
+        itp.TaskPartitioner(experience_log=tmp_path / "file")
+
+
+def test_records_reach_the_disk_before_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("itp.online.log.FLUSH_BYTES", 1)
+    p = itp.TaskPartitioner(experience_log=tmp_path)
+    for k in range(10):
+        p.report_outcome(p.partition_task(itp.Task(str(k), 1)), 1.0, 1.0, True)
+    assert len(read_log(tmp_path)) == 9  # the tenth waits for its next state
+    p.close()
+    assert len(read_log(tmp_path)) == 10
+    assert math.isfinite(read_log(tmp_path)["reward"].sum())
+
+
+def test_segments_roll_over(tmp_path, monkeypatch):
+    monkeypatch.setattr("itp.online.log.FLUSH_BYTES", 1)
+    monkeypatch.setattr("itp.online.log.SEGMENT_BYTES", 1000)
+    run(tmp_path, 30)
+    assert len(list(tmp_path.glob("*.itplog"))) > 5
+    records = read_log(tmp_path)
+    assert sorted(records["number"]) == list(range(1, 31))
