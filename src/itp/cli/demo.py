@@ -182,17 +182,8 @@ def _submit_all(
 @contextmanager
 def _receiver(directory: Path) -> Iterator[tuple[tuple[str, int], subprocess.Popen[str]]]:
     """A receiver process for one session; its address."""
-    command = [
-        sys.executable,
-        "-m",
-        "itp.cli",
-        "recv",
-        str(directory),
-        "--listen",
-        "127.0.0.1:0",
-        "--once",
-        "--json",
-    ]
+    program = [sys.executable, "-c", "import sys; from itp.cli import main; sys.exit(main())"]
+    command = [*program, "recv", str(directory), "--listen", "127.0.0.1:0", "--once", "--json"]
     # A session of its own, so that Ctrl-C reaches it through us alone.
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:
@@ -238,9 +229,10 @@ def _verify(
 def _announce(console: Console, workload: Workload, paces: Sequence[float]) -> None:
     streams = ", ".join(f"{rate:g}" for rate in paces)
     console.print(
-        f"{len(workload.arrivals)} files, {size_text(workload.total_bytes)}, over streams of {streams} Mbit/s; "
-        f"the same files at the same times with each policy",
+        f"{len(workload.arrivals)} files, {size_text(workload.total_bytes)}, over streams of {streams} "
+        f"Mbit/s; the same files at the same times with each policy",
         highlight=False,
+        soft_wrap=True,
     )
     if workload.left_out:
         console.print(
@@ -275,8 +267,8 @@ def _decisions(shown: Run) -> list[dict[str, Any]]:
 def _print(reports: Sequence[dict[str, Any]], decisions: Sequence[dict[str, Any]]) -> None:
     console = Console(file=sys.stdout, highlight=False)
     table = Table(title="completion time of a file, from its arrival", title_justify="left")
-    table.add_column("policy")
-    for name in ("mean", "p50", "p95", "all done", "goodput Mbit/s", "verified"):
+    table.add_column("policy", no_wrap=True)
+    for name in ("mean", "p50", "p95", "all done", "Mbit/s", "verified"):
         table.add_column(name, justify="right")
     for report in reports:
         table.add_row(

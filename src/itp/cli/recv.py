@@ -97,7 +97,8 @@ class _Console:
             )
 
     def _session(self, event: dict[str, Any]) -> None:
-        text = f"session from {event['peer']}: {event['received_files']} received, {event['failed_files']} failed"
+        counts = f"{event['received_files']} received, {event['failed_files']} failed"
+        text = f"session from {event['peer']}: {counts}"
         if event["error"] is not None:
             self._console.print(f"[red]{text}; {escape(event['error'])}[/red]")
         else:

@@ -44,7 +44,7 @@ class Workload:
 def make_files(folder: Path, total_bytes: int, seed: int) -> list[Path]:
     """Write files of random content and heavy-tailed sizes into a folder, so many bytes in all."""
     rng = np.random.default_rng(seed)
-    paths = []
+    paths: list[Path] = []
     left = total_bytes
     ratio = (_SMALLEST_BYTES / _LARGEST_BYTES) ** _SHAPE
     while left > 0:
