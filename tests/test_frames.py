@@ -78,7 +78,13 @@ def test_garbage_is_refused(garbage):
 
 @pytest.mark.parametrize(
     ("kind", "length"),
-    [(Kind.DATA, 0), (Kind.DATA, frames.MAX_PAYLOAD + 1), (Kind.END, 31), (Kind.FILE, 2**32 - 1), (Kind.ACK, 1)],
+    [
+        (Kind.DATA, 0),
+        (Kind.DATA, frames.MAX_PAYLOAD + 1),
+        (Kind.END, 31),
+        (Kind.FILE, 2**32 - 1),
+        (Kind.ACK, 1),
+    ],
 )
 def test_lengths_are_bounded_before_a_byte_of_the_body_is_read(kind, length):
     header = frames._FIELDS.pack(frames._FRAME_MAGIC, kind, length, 0, 0) + bytes(8)

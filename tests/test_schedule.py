@@ -46,8 +46,11 @@ class Peer:
         self.schedule.ack(stream, self.positions[stream])
 
     def run_dry(self):
-        while any([self.send(i) for i in range(len(self.pipes))]) or any(self.pipes):
+        sent = True
+        while sent or any(self.pipes):
+            sent = False
             for i in range(len(self.pipes)):
+                sent = self.send(i) is not None or sent
                 self.deliver(i)
 
 
@@ -63,7 +66,9 @@ def test_every_byte_arrives_whatever_dies_and_is_damaged(n_streams, data):
     peer = Peer(schedule, n_streams)
     sizes, ended = {}, set()
     streams = st.integers(0, n_streams - 1)
-    for step in data.draw(st.lists(st.sampled_from(["add", "send", "send", "deliver", "damage", "end", "die"]))):
+    for step in data.draw(
+        st.lists(st.sampled_from(["add", "send", "send", "deliver", "damage", "end", "die"]))
+    ):
         if step == "add":
             chosen, chunks = data.draw(splits(n_streams))
             file_id = len(sizes) + 1

@@ -44,7 +44,9 @@ def reading(busy_s=0.0, acked=0, sent=0, again=0, pacing=10**9, cap=2**64 - 1, m
 
 def test_before_any_traffic_the_bandwidth_is_what_the_kernel_would_pace_at():
     assert StreamMeter().update(reading(pacing=125_000_000)).bandwidth_mbps == pytest.approx(1000.0)
-    assert StreamMeter().update(reading(pacing=125_000_000, cap=2_500_000)).bandwidth_mbps == pytest.approx(20.0)
+    assert StreamMeter().update(reading(pacing=125_000_000, cap=2_500_000)).bandwidth_mbps == pytest.approx(
+        20.0
+    )
 
 
 def test_bandwidth_is_bytes_over_busy_time_and_loss_what_was_sent_again():
@@ -58,7 +60,9 @@ def test_bandwidth_is_bytes_over_busy_time_and_loss_what_was_sent_again():
 def test_short_windows_wait_and_later_ones_average():
     meter = StreamMeter()
     meter.update(reading(pacing=125_000))
-    assert meter.update(reading(busy_s=0.01, acked=10**6, pacing=125_000)).bandwidth_mbps == pytest.approx(1.0)
+    assert meter.update(reading(busy_s=0.01, acked=10**6, pacing=125_000)).bandwidth_mbps == pytest.approx(
+        1.0
+    )
     first = meter.update(reading(busy_s=1.0, acked=125_000)).bandwidth_mbps
     assert first == pytest.approx(1.0)
     second = meter.update(reading(busy_s=1.1, acked=125_000 + 125_000)).bandwidth_mbps
@@ -77,10 +81,10 @@ def test_nothing_is_claimed_without_tcp_info():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO is Linux's")
 def test_a_real_connection_can_be_read():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        with socket.create_connection(server.getsockname()) as client:
-            peer, _ = server.accept()
-            with peer:
-                info = read(client)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as client,
+    ):
+        info = read(client)
     assert info.rtt_us is not None
     assert info.pacing_rate_Bps is None or info.pacing_rate_Bps > 0

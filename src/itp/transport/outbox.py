@@ -128,6 +128,10 @@ class Outbox:
             self._settle(transfer, error)
             self._admit()
 
+    def refuse(self, transfer: Transfer, reason: str) -> None:
+        """Fail a file that was not taken in."""
+        self._settle(transfer, TransportError(reason))
+
     def fail_all(self, reason: str) -> None:
         """Nothing more can be sent."""
         waiting, self._waiting = self._waiting, deque()

@@ -153,9 +153,10 @@ class Sender:
         with self._locked():
             if self._closing:
                 raise ClosedError("the sender is closed")
-            self._outbox.submit(transfer)
-            if not self._schedule.live:
-                self._outbox.fail_all(self._why_lost())
+            if self._schedule.live:
+                self._outbox.submit(transfer)
+            else:
+                self._outbox.refuse(transfer, self._why_lost())
         return transfer
 
     def streams(self) -> list[StreamStatus]:
