@@ -464,7 +464,7 @@ def fake_receiver(converse):
     """Hold this conversation on every connection, then hang up when the sender does."""
 
     def serve(sock):
-        with sock, contextlib.suppress(ConnectionError):
+        with sock, contextlib.suppress(OSError):
             converse(sock)
             sock.shutdown(socket.SHUT_WR)
             while sock.recv(65536):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import queue
 import sys
 from dataclasses import asdict
@@ -48,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--listen: {error}") from None
     if not args.directory.is_dir():
         raise UsageError(f"{args.directory} is not a directory")
+    _warn_on_stderr()
     events: queue.SimpleQueue[ReceivedFile | SessionSummary] = queue.SimpleQueue()
     tell = _tell_json if args.json else _Console().tell
     with (
@@ -67,6 +69,14 @@ def run(args: argparse.Namespace) -> int:
             tell({"event": kind, **asdict(event)})
             if args.once and isinstance(event, SessionSummary):
                 return 1 if event.error is not None or event.failed_files else 0
+
+
+def _warn_on_stderr() -> None:
+    """Show what the receiver turns away: garbage, other versions, too many connections."""
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(logging.Formatter("itp recv: %(message)s"))
+    logging.getLogger("itp.transport").addHandler(handler)
 
 
 def _tell_json(event: dict[str, Any]) -> None:
