@@ -189,7 +189,7 @@ cdef class PrioritizedReplayBuffer:
         # Asked in Python's integers, which cannot overflow, and before anything is allocated.
         stride = -(-(sizeof(Outcome) + 8 * state_dim) // CACHE_LINE) * CACHE_LINE
         size = capacity * stride
-        needed = size + (16 << (capacity - 1).bit_length())
+        needed = size + 10 * capacity  # the tree takes 64/7 bytes a leaf
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         if needed > memory:
             raise MemoryError(f"capacity = {capacity}, state_dim = {state_dim}: needs {needed} bytes, "
@@ -413,7 +413,7 @@ cdef class PrioritizedReplayBuffer:
         cdef Py_ssize_t dim = self.state_dim
         cdef int64_t newest = (self.added - 1) % self.capacity
         cdef int64_t lap = self.added - 1 - newest  # the index whose slot is 0
-        cdef double stratum = self.tree.nodes[1] / n
+        cdef double stratum = self.tree.sum() / n
         cdef double smallest
         cdef Py_ssize_t i
         cdef const char* row
@@ -495,7 +495,7 @@ cdef class PrioritizedReplayBuffer:
         self._reserve(n)
         if self.added == 0:
             raise ValueError("the buffer is empty: add transitions before sampling")
-        if not self.tree.nodes[1] > 0:
+        if not self.tree.sum() > 0:
             raise ValueError("every priority in the buffer is 0: give one a positive priority before sampling")
         self._sample(n, exponent, &batch)
         return result
