@@ -3,18 +3,19 @@ from typing import Any, SupportsIndex, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from typing_extensions import Self
 
 @final
 class PrioritizedReplayBuffer:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         capacity: SupportsIndex,
         state_dim: SupportsIndex = 20,
         alpha: float = 0.6,
         seed: SupportsIndex = 0,
         *,
         n_actions: SupportsIndex | None = None,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def capacity(self) -> int: ...
     @property

@@ -18,7 +18,7 @@ import os
 import numpy as np
 
 from itp._core import replay_file
-from itp._core.arguments import as_array
+from itp._core.arguments import as_array, batch_arrays
 
 cimport cython
 
@@ -28,17 +28,6 @@ from itp._core.sumtree cimport SumTree
 
 cdef enum:
     CACHE_LINE = 64
-
-# The arrays of a batch: key, dtype, and whether it has a column per state entry.
-_BATCH = (
-    ("state", np.dtype(np.float32), True),
-    ("action", np.dtype(np.int64), False),
-    ("reward", np.dtype(np.float32), False),
-    ("next_state", np.dtype(np.float32), True),
-    ("done", np.dtype(np.bool_), False),
-    ("weights", np.dtype(np.float32), False),
-    ("indexes", np.dtype(np.int64), False),
-)
 
 
 cdef double _real(str name, object value) except? -1:
@@ -103,29 +92,12 @@ cdef inline bint _all_finite(const Py_buffer* view) noexcept nogil:
 cdef int _check_states(str name, const Py_buffer* view) except -1:
     if _all_finite(view):
         return 0
-    array = np.frombuffer((<const char*>view.buf)[:view.len], np.float64 if view.format[0] == c'd' else np.float32)
+    dtype = np.float64 if view.format[0] == c'd' else np.float32
+    array = np.frombuffer((<const char*>view.buf)[:view.len], dtype)
     with np.errstate(over="ignore"):
         place = int(np.argmin(np.isfinite(array.astype(np.float32))))
     where = np.unravel_index(place, tuple(view.shape[i] for i in range(view.ndim)))
     raise ValueError(f"{name}[{', '.join(map(str, where))}] = {array[place]}: expected a finite float32")
-
-
-cdef object _batch_arrays(object out, object n, object dim):
-    """Fresh arrays for a batch, or `out` if it holds fitting ones."""
-    if out is None:
-        return {key: np.empty((n, dim) if wide else n, dtype) for key, dtype, wide in _BATCH}
-    for key, dtype, wide in _BATCH:
-        if key not in out:
-            raise ValueError(f"out lacks {key!r}: expected all of {', '.join(k for k, _, _ in _BATCH)}")
-        array = out[key]
-        shape = (n, dim) if wide else (n,)
-        if not isinstance(array, np.ndarray):
-            raise TypeError(f"out[{key!r}] is a {type(array).__name__}: expected a numpy.ndarray")
-        if array.dtype != dtype or array.shape != shape:
-            raise ValueError(f"out[{key!r}] is {array.dtype}{array.shape}: expected {dtype}{shape}")
-        if not (array.flags.c_contiguous and array.flags.writeable):
-            raise ValueError(f"out[{key!r}]: expected a writable C-contiguous array")
-    return out
 
 
 @cython.final
@@ -372,12 +344,15 @@ cdef class PrioritizedReplayBuffer:
         cdef const double[::1] rewards = as_array("reward", reward, "f", np.float64, (n,))
         cdef const double[::1] dones = as_array("done", done, "b", np.float64, (n,))
         cdef const double[::1] priorities = None
-        cdef double largest = 0, wanted
+        cdef double mass, largest
         cdef Outcome outcome
         if priority is not None:
             priorities = as_array("priority", priority, "f", np.float64, (n,))
         added = np.empty(n, dtype=np.int64)
         cdef int64_t[::1] indexes = added
+        self._reserve(n)
+        largest = self.max_priority
+        # From here on no Python code runs, but to raise.
         for i in range(n):
             if not 0 <= actions[i] < self.action_limit:
                 raise ValueError(f"action[{i}] = {actions[i]}: expected 0 to {self.action_limit - 1}")
@@ -385,14 +360,17 @@ cdef class PrioritizedReplayBuffer:
                 raise ValueError(f"reward[{i}] = {rewards[i]}: expected a finite float32")
             if dones[i] != 0 and dones[i] != 1:
                 raise ValueError(f"done[{i}] = {dones[i]}: expected a boolean, 0 or 1")
-            if priority is not None and not self._valid_priority(priorities[i], self._mass(priorities[i])):
-                self._raise_priority(f"priority[{i}]", priorities[i])
-        self._reserve(n)
-        # From here on no Python code runs.
+            if priority is not None:
+                self.masses[i] = self._mass(priorities[i])
+                if not self._valid_priority(priorities[i], self.masses[i]):
+                    self._raise_priority(f"priority[{i}]", priorities[i])
+                largest = max(largest, priorities[i])
+        if priority is None and n:
+            largest = self._default_priority()
+            mass = self._mass(largest)
+            for i in range(n):
+                self.masses[i] = mass
         for i in range(n):
-            wanted = self._default_priority() if priority is None else priorities[i]
-            largest = max(largest, wanted)
-            self.masses[i] = self._mass(wanted)
             outcome.action = <int32_t>actions[i]
             outcome.reward = <float>rewards[i]
             outcome.done = dones[i] == 1
@@ -403,7 +381,7 @@ cdef class PrioritizedReplayBuffer:
                 <const char*>next_states.buf + i * self.state_dim * next_states.itemsize,
                 states.format[0] == c'd', next_states.format[0] == c'd')
         self.tree.set_many(self.slots, self.masses, n)
-        self.max_priority = max(self.max_priority, largest)
+        self.max_priority = largest
         return added
 
     cdef void _sample(self, Py_ssize_t n, double beta, Batch* batch) noexcept nogil:
@@ -477,7 +455,7 @@ cdef class PrioritizedReplayBuffer:
         if not (exponent >= 0 and isfinite(exponent)):
             raise ValueError(f"beta = {beta!r}: expected a finite number of at least 0")
         cdef Py_ssize_t n = size
-        result = _batch_arrays(out, n, self.state_dim)
+        result = batch_arrays(out, n, self.state_dim)
         cdef float[:, ::1] state = result["state"]
         cdef int64_t[::1] action = result["action"]
         cdef float[::1] reward = result["reward"]
@@ -496,7 +474,7 @@ cdef class PrioritizedReplayBuffer:
         if self.added == 0:
             raise ValueError("the buffer is empty: add transitions before sampling")
         if not self.tree.sum() > 0:
-            raise ValueError("every priority in the buffer is 0: give one a positive priority before sampling")
+            raise ValueError("every priority in the buffer is 0: make one positive before sampling")
         self._sample(n, exponent, &batch)
         return result
 

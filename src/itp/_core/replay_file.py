@@ -31,7 +31,7 @@ class Header(NamedTuple):
     added: int
     alpha: float
     max_priority: float
-    rng: tuple[int, int, int, int]
+    rng: tuple[int, ...]
 
 
 def allocate(n: int, state_dim: int) -> dict[str, NDArray[Any]]:
@@ -51,7 +51,8 @@ def write(path: str | os.PathLike[str], header: Header, columns: dict[str, NDArr
     target = Path(path)
     part = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
     *fields, rng = header
-    pieces = [_HEADER.pack(MAGIC, VERSION, *fields, *rng), *(memoryview(c).cast("B") for c in columns.values() if c.size)]
+    pieces: list[bytes | memoryview] = [_HEADER.pack(MAGIC, VERSION, *fields, *rng)]
+    pieces += [column.data.cast("B") for column in columns.values() if column.size]
     digest = hashlib.sha256()
     try:
         with open(part, "xb") as file:
@@ -90,10 +91,10 @@ def read(
         head = file.read(_HEADER.size)
         if len(head) < _HEADER.size or not head.startswith(MAGIC):
             raise ValueError(f"{path}: not a saved replay buffer")
-        _, version, *fields = _HEADER.unpack(head)
+        _, version, *fields, rng_0, rng_1, rng_2, rng_3 = _HEADER.unpack(head)
         if version != VERSION:
             raise ValueError(f"{path}: version {version} of the format, expected {VERSION}")
-        header = Header(*fields[:5], tuple(fields[5:]))
+        header = Header._make([*fields, (rng_0, rng_1, rng_2, rng_3)])
         for name, expected in (("capacity", capacity), ("state_dim", state_dim), ("alpha", alpha)):
             found = getattr(header, name)
             if found != expected:
@@ -105,7 +106,7 @@ def read(
         digest = hashlib.sha256(head)
         for column in columns.values():
             if column.size:
-                items = memoryview(column).cast("B")
+                items = column.data.cast("B")
                 if file.readinto(items) != len(items):
                     raise ValueError(f"{path}: damaged: it ended while being read")
                 digest.update(items)

@@ -24,8 +24,6 @@ cimport cython
 from itp._core.memory cimport advise_huge_pages, prefetch
 
 
-
-
 cdef inline double add_siblings(const double* line) noexcept nogil:
     return ((line[0] + line[1]) + (line[2] + line[3])) + ((line[4] + line[5]) + (line[6] + line[7]))
 
