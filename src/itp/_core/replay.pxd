@@ -31,6 +31,7 @@ cdef class PrioritizedReplayBuffer:
     cdef int64_t action_limit
     cdef int64_t added                # transitions ever added; index i lives in slot i % capacity
     cdef SumTree tree                 # of priority ** alpha, a leaf a slot
+    cdef double mass_limit            # largest priority ** alpha that the tree can hold
     cdef Rng rng
     cdef char* rows                   # [capacity * stride], one transition a row, 64-byte aligned
     cdef Py_ssize_t stride            # size of a row in bytes, whole cache lines
@@ -44,7 +45,7 @@ cdef class PrioritizedReplayBuffer:
     cdef bint _valid_priority(self, double priority, double mass) noexcept nogil
     cdef int64_t _write(self, const Outcome* outcome, const char* state, const char* next_state,
                         bint state_double, bint next_double) noexcept nogil
-    cdef void _sample(self, Py_ssize_t n, double beta, Batch* batch) noexcept nogil
+    cdef void _sample(self, Py_ssize_t n, double beta, Batch* batch) noexcept
     cdef int _reserve(self, Py_ssize_t n) except -1
     cdef int32_t _check_action(self, object action) except -1
     cdef int _raise_priority(self, str name, double priority) except -1

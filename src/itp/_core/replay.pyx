@@ -172,6 +172,7 @@ cdef class PrioritizedReplayBuffer:
         self.action_limit = limit
         self.stride = stride
         self.tree = SumTree(capacity)
+        self.mass_limit = self.tree.ceiling
         rng_seed(&self.rng, seed)
         if posix_memalign(<void**>&self.rows, CACHE_LINE, size):
             self.rows = NULL
@@ -194,10 +195,10 @@ cdef class PrioritizedReplayBuffer:
         return self.max_priority if self.max_priority > 0 else 1.0
 
     cdef bint _valid_priority(self, double priority, double mass) noexcept nogil:
-        return priority >= 0 and isfinite(priority) and mass <= self.tree.ceiling
+        return priority >= 0 and isfinite(priority) and mass <= self.mass_limit
 
     cdef int _raise_priority(self, str name, double priority) except -1:
-        limit = pow(self.tree.ceiling, 1 / self.alpha) if self.alpha > 0 else np.inf
+        limit = pow(self.mass_limit, 1 / self.alpha) if self.alpha > 0 else np.inf
         raise ValueError(f"{name} = {priority}: expected a finite number of at least 0"
                          + (f" and at most {limit:.4g}" if np.isfinite(limit) else ""))
 
@@ -238,7 +239,7 @@ cdef class PrioritizedReplayBuffer:
         memcpy(row, outcome, sizeof(Outcome))
         _read_states(state, state_double, states, self.state_dim)
         _read_states(next_state, next_double, states + self.state_dim, self.state_dim)
-        self.added += 1
+        self.added = self.added + 1
         return slot
 
     def add(self, *, state, action, reward, next_state, done, priority=None):
@@ -384,7 +385,7 @@ cdef class PrioritizedReplayBuffer:
         self.max_priority = largest
         return added
 
-    cdef void _sample(self, Py_ssize_t n, double beta, Batch* batch) noexcept nogil:
+    cdef void _sample(self, Py_ssize_t n, double beta, Batch* batch) noexcept:
         """Fill `batch`; the scratch holds n, the total is positive."""
         cdef int64_t* slots = self.slots
         cdef double* masses = self.masses
@@ -398,7 +399,7 @@ cdef class PrioritizedReplayBuffer:
         for i in range(n):
             masses[i] = (i + rng_double(&self.rng)) * stratum
         self.tree.find_many(masses, slots, n)
-        smallest = self.tree.ceiling
+        smallest = self.mass_limit
         for i in range(n):
             masses[i] = self.tree.get(slots[i])
             smallest = min(smallest, masses[i])
@@ -594,7 +595,7 @@ cdef class PrioritizedReplayBuffer:
         sound &= self._valid_priority(max_priority, self._mass(max_priority))
         for i in range(n):
             sound &= isfinite(reward[i]) and 0 <= action[i] < self.action_limit
-            sound &= done[i] <= 1 and 0 <= mass[i] <= self.tree.ceiling
+            sound &= done[i] <= 1 and 0 <= mass[i] <= self.mass_limit
             for k in range(self.state_dim):
                 sound &= isfinite(state[i, k]) and isfinite(next_state[i, k])
         if not sound:
