@@ -3,10 +3,7 @@
 T. Schaul, J. Quan, I. Antonoglou, D. Silver, "Prioritized Experience Replay", ICLR 2016
 (arXiv:1511.05952): the proportional variant, section 3.3 and Algorithm 1.
 """
-from cpython.buffer cimport (PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_CheckBuffer,
-                             PyObject_GetBuffer)
-from cpython.float cimport PyFloat_AsDouble
-from cpython.number cimport PyNumber_Index
+from cpython.buffer cimport PyBuffer_Release
 from libc.math cimport isfinite, pow
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, realloc
@@ -22,82 +19,13 @@ from itp._core.arguments import as_array, batch_arrays
 
 cimport cython
 
+from itp._core.arguments cimport bind_states, check_states, integer, read_states, real
 from itp._core.memory cimport advise_huge_pages, prefetch
 from itp._core.rng cimport Rng, rng_double, rng_seed
 from itp._core.sumtree cimport SumTree
 
 cdef enum:
     CACHE_LINE = 64
-
-
-cdef double _real(str name, object value) except? -1:
-    try:
-        return PyFloat_AsDouble(value)
-    except TypeError:
-        raise TypeError(f"{name} = {value!r}: expected a real number") from None
-
-
-cdef object _integer(str name, object value):
-    try:
-        return PyNumber_Index(value)
-    except TypeError:
-        raise TypeError(f"{name} = {value!r}: expected an integer") from None
-
-
-cdef int _bind_states(str name, object value, int ndim, Py_ssize_t rows, Py_ssize_t dim,
-                      Py_buffer* view) except -1:
-    """Take a view of float32 or float64, C-contiguous, shape (rows, dim) or (dim,); the caller releases it.
-
-    Whatever else holds real numbers is copied into such an array first. rows < 0: any number.
-    """
-    if PyObject_CheckBuffer(value):
-        try:
-            PyObject_GetBuffer(value, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
-        except (BufferError, TypeError, ValueError):
-            pass  # strided or exotic: NumPy below decides
-        else:
-            if (view.ndim == ndim and view.shape[ndim - 1] == dim
-                    and (ndim == 1 or rows < 0 or view.shape[0] == rows)
-                    and (view.format[0] == c'f' or view.format[0] == c'd') and view.format[1] == 0):
-                return 0
-            PyBuffer_Release(view)
-    shape = (<object>dim,) if ndim == 1 else (None if rows < 0 else <object>rows, <object>dim)
-    PyObject_GetBuffer(as_array(name, value, "f", np.float64, shape), view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
-    return 0
-
-
-cdef inline void _read_states(const char* items, bint double_precision, float* row,
-                              Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    if double_precision:
-        for i in range(n):
-            row[i] = <float>(<const double*>items)[i]
-    else:
-        memcpy(row, items, n * sizeof(float))
-
-
-cdef inline bint _all_finite(const Py_buffer* view) noexcept nogil:
-    """Whether every item is finite as float32."""
-    cdef Py_ssize_t i, n = view.len // view.itemsize
-    cdef int bad = 0
-    if view.format[0] == c'd':
-        for i in range(n):
-            bad |= not isfinite(<float>(<const double*>view.buf)[i])
-    else:
-        for i in range(n):
-            bad |= not isfinite((<const float*>view.buf)[i])
-    return not bad
-
-
-cdef int _check_states(str name, const Py_buffer* view) except -1:
-    if _all_finite(view):
-        return 0
-    dtype = np.float64 if view.format[0] == c'd' else np.float32
-    array = np.frombuffer((<const char*>view.buf)[:view.len], dtype)
-    with np.errstate(over="ignore"):
-        place = int(np.argmin(np.isfinite(array.astype(np.float32))))
-    where = np.unravel_index(place, tuple(view.shape[i] for i in range(view.ndim)))
-    raise ValueError(f"{name}[{', '.join(map(str, where))}] = {array[place]}: expected a finite float32")
 
 
 @cython.final
@@ -144,18 +72,18 @@ cdef class PrioritizedReplayBuffer:
     """
 
     def __cinit__(self, capacity, state_dim=20, alpha=0.6, seed=0, *, n_actions=None):
-        capacity = _integer("capacity", capacity)
-        state_dim = _integer("state_dim", state_dim)
-        seed = _integer("seed", seed)
+        capacity = integer("capacity", capacity)
+        state_dim = integer("state_dim", state_dim)
+        seed = integer("seed", seed)
         for name, value in (("capacity", capacity), ("state_dim", state_dim)):
             if value < 1:
                 raise ValueError(f"{name} = {value}: expected at least 1")
         if not 0 <= seed < 1 << 64:
             raise ValueError(f"seed = {seed}: expected 0 to 2**64 - 1")
-        limit = 1 << 31 if n_actions is None else _integer("n_actions", n_actions)
+        limit = 1 << 31 if n_actions is None else integer("n_actions", n_actions)
         if not 1 <= limit <= 1 << 31:
             raise ValueError(f"n_actions = {limit}: expected 1 to 2**31")
-        self.alpha = _real("alpha", alpha)
+        self.alpha = real("alpha", alpha)
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha = {self.alpha}: expected 0 to 1")
         # Asked in Python's integers, which cannot overflow, and before anything is allocated.
@@ -203,7 +131,7 @@ cdef class PrioritizedReplayBuffer:
                          + (f" and at most {limit:.4g}" if np.isfinite(limit) else ""))
 
     cdef int32_t _check_action(self, object action) except -1:
-        number = _integer("action", action)
+        number = integer("action", action)
         if not 0 <= number < self.action_limit:
             raise ValueError(f"action = {number}: expected 0 to {self.action_limit - 1}")
         return number
@@ -237,8 +165,8 @@ cdef class PrioritizedReplayBuffer:
         cdef char* row = self.rows + slot * self.stride
         cdef float* states = <float*>(row + sizeof(Outcome))
         memcpy(row, outcome, sizeof(Outcome))
-        _read_states(state, state_double, states, self.state_dim)
-        _read_states(next_state, next_double, states + self.state_dim, self.state_dim)
+        read_states(state, state_double, states, self.state_dim)
+        read_states(next_state, next_double, states + self.state_dim, self.state_dim)
         self.added = self.added + 1
         return slot
 
@@ -272,23 +200,23 @@ cdef class PrioritizedReplayBuffer:
         cdef Outcome outcome
         cdef Py_buffer states, next_states
         cdef double value
-        cdef double wanted = -1 if priority is None else _real("priority", priority)
+        cdef double wanted = -1 if priority is None else real("priority", priority)
         outcome.action = self._check_action(action)
-        outcome.reward = <float>_real("reward", reward)
+        outcome.reward = <float>real("reward", reward)
         if not isfinite(outcome.reward):
             raise ValueError(f"reward = {reward!r}: expected a finite float32")
-        value = 1 if done is True else 0 if done is False else _real("done", done)
+        value = 1 if done is True else 0 if done is False else real("done", done)
         if value != 0 and value != 1:
             raise ValueError(f"done = {done!r}: expected a boolean, 0 or 1")
         outcome.done = value == 1
         if priority is not None and not self._valid_priority(wanted, self._mass(wanted)):
             self._raise_priority("priority", wanted)
-        _bind_states("state", state, 1, -1, self.state_dim, &states)
+        bind_states("state", state, 1, -1, self.state_dim, &states)
         try:
-            _bind_states("next_state", next_state, 1, -1, self.state_dim, &next_states)
+            bind_states("next_state", next_state, 1, -1, self.state_dim, &next_states)
             try:
-                _check_states("state", &states)
-                _check_states("next_state", &next_states)
+                check_states("state", &states)
+                check_states("next_state", &next_states)
                 # From here on no Python code runs.
                 if priority is None:
                     wanted = self._default_priority()
@@ -326,12 +254,12 @@ cdef class PrioritizedReplayBuffer:
             An argument is not as in `add`; the buffer is unchanged then.
         """
         cdef Py_buffer states, next_states
-        _bind_states("state", state, 2, -1, self.state_dim, &states)
+        bind_states("state", state, 2, -1, self.state_dim, &states)
         try:
-            _bind_states("next_state", next_state, 2, states.shape[0], self.state_dim, &next_states)
+            bind_states("next_state", next_state, 2, states.shape[0], self.state_dim, &next_states)
             try:
-                _check_states("state", &states)
-                _check_states("next_state", &next_states)
+                check_states("state", &states)
+                check_states("next_state", &next_states)
                 return self._add_rows(&states, &next_states, action, reward, done, priority)
             finally:
                 PyBuffer_Release(&next_states)
@@ -449,10 +377,10 @@ cdef class PrioritizedReplayBuffer:
             changes then, and the generator does not advance.
         """
         cdef Batch batch
-        size = _integer("batch_size", batch_size)
+        size = integer("batch_size", batch_size)
         if not 1 <= size < 1 << 31:
             raise ValueError(f"batch_size = {size}: expected 1 to 2**31 - 1")
-        cdef double exponent = _real("beta", beta)
+        cdef double exponent = real("beta", beta)
         if not (exponent >= 0 and isfinite(exponent)):
             raise ValueError(f"beta = {beta!r}: expected a finite number of at least 0")
         cdef Py_ssize_t n = size

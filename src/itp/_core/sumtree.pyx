@@ -13,14 +13,13 @@ from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-import operator
-
 import numpy as np
 
 from itp._core.arguments import as_array
 
 cimport cython
 
+from itp._core.arguments cimport integer, real
 from itp._core.memory cimport advise_huge_pages, prefetch
 
 
@@ -78,10 +77,7 @@ cdef class SumTree:
     """
 
     def __cinit__(self, capacity):
-        try:
-            wanted = operator.index(capacity)
-        except TypeError:
-            raise TypeError(f"capacity = {capacity!r}: expected an integer") from None
+        wanted = integer("capacity", capacity)
         if wanted < 1:
             raise ValueError(f"capacity = {wanted}: expected at least 1")
         if wanted > 1 << 48:
@@ -176,7 +172,7 @@ cdef class SumTree:
     def __setitem__(self, index, value):
         """Set the value at `index`; IndexError and ValueError as in `__getitem__` and `update`."""
         cdef int64_t position = self._position(index)
-        cdef double number = value
+        cdef double number = real("value", value)
         if not 0 <= number <= self.ceiling:
             raise ValueError(f"value = {number}: expected a finite number from 0 to {self.ceiling:.4g}")
         self.set(position, number)
@@ -242,7 +238,7 @@ cdef class SumTree:
         return found
 
     cdef int64_t _position(self, object index) except -1:
-        position = operator.index(index)
+        position = integer("index", index)
         if not 0 <= position < self.capacity:
             raise IndexError(f"index = {position}: expected 0 to {self.capacity - 1}")
         return position

@@ -1,0 +1,8 @@
+from typing import Any
+
+from numpy.typing import DTypeLike, NDArray
+
+def as_array(
+    name: str, value: object, kind: str, dtype: DTypeLike, shape: tuple[int | None, ...]
+) -> NDArray[Any]: ...
+def batch_arrays(out: dict[str, NDArray[Any]] | None, n: int, state_dim: int) -> dict[str, NDArray[Any]]: ...
