@@ -13,7 +13,7 @@ cdef int check_states(str name, const Py_buffer* view) except -1
 
 # n items of such a view as float32.
 cdef inline void read_states(const char* items, bint double_precision, float* row,
-                              Py_ssize_t n) noexcept nogil:
+                             Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     if double_precision:
         for i in range(n):

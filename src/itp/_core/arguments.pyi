@@ -2,6 +2,8 @@ from typing import Any
 
 from numpy.typing import DTypeLike, NDArray
 
+__pyx_capi__: dict[str, object]
+
 def as_array(
     name: str, value: object, kind: str, dtype: DTypeLike, shape: tuple[int | None, ...]
 ) -> NDArray[Any]: ...

@@ -100,7 +100,7 @@ cdef object integer(str name, object value):
 
 
 cdef int bind_states(str name, object value, int ndim, Py_ssize_t rows, Py_ssize_t dim,
-                      Py_buffer* view) except -1:
+                     Py_buffer* view) except -1:
     """Take a view of float32 or float64, C-contiguous, shape (rows, dim) or (dim,); the caller releases it.
 
     Whatever else holds real numbers is copied into such an array first. rows < 0: any number.

@@ -322,7 +322,7 @@ cdef class PrioritizedReplayBuffer:
         cdef int64_t lap = self.added - 1 - newest  # the index whose slot is 0
         cdef double stratum = self.tree.sum() / n
         cdef double smallest
-        cdef Py_ssize_t i
+        cdef Py_ssize_t i, offset
         cdef const char* row
         for i in range(n):
             masses[i] = (i + rng_double(&self.rng)) * stratum
@@ -334,9 +334,8 @@ cdef class PrioritizedReplayBuffer:
         for i in range(n):
             # The rows come from memory while the powers are computed.
             row = self.rows + slots[i] * self.stride
-            prefetch(row)
-            prefetch(row + CACHE_LINE)
-            prefetch(row + 2 * CACHE_LINE)
+            for offset in range(0, self.stride, CACHE_LINE):
+                prefetch(row + offset)
             # (N P(i))^-beta over its maximum: N and the total cancel.
             batch.weights[i] = <float>pow(smallest / masses[i], beta)
             batch.indexes[i] = lap + slots[i] - (self.capacity if slots[i] > newest else 0)
