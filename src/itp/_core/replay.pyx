@@ -322,7 +322,7 @@ cdef class PrioritizedReplayBuffer:
         cdef int64_t lap = self.added - 1 - newest  # the index whose slot is 0
         cdef double stratum = self.tree.sum() / n
         cdef double smallest
-        cdef Py_ssize_t i, offset
+        cdef Py_ssize_t i
         cdef const char* row
         for i in range(n):
             masses[i] = (i + rng_double(&self.rng)) * stratum
