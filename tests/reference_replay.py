@@ -43,8 +43,8 @@ class Ring:
         return range(max(0, len(self.transitions) - self.capacity), len(self.transitions))
 
     def update(self, indexes, priorities):
-        final = {i: p for i, p in zip(indexes, priorities, strict=True) if i in self.live()}
-        for index, priority in final.items():
+        live = [(i, p) for i, p in zip(indexes, priorities, strict=True) if i in self.live()]
+        for index, priority in live:
             self.priorities[index] = priority
             self.max_priority = max(self.max_priority, priority)
-        return sum(i in self.live() for i in indexes)
+        return len(live)

@@ -190,7 +190,7 @@ def test_the_first_transition_has_priority_one():
 def test_repeated_indexes_the_last_priority_stays():
     buffer = filled(2, alpha=1.0)
     assert buffer.update_priorities([0, 1, 0, 0], [90.0, 2.0, 80.0, 6.0]) == 4
-    assert buffer.max_priority == 6.0
+    assert buffer.max_priority == 90.0
     assert np.bincount(buffer.sample(800)["indexes"]).tolist() == [600, 200]
 
 
