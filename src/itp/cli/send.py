@@ -1,0 +1,201 @@
+"""``itp send``: send files to a receiver over parallel streams."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
+
+from itp import TaskPartitioner
+from itp.cli import UsageError
+from itp.cli.interrupt import interruptible
+from itp.cli.units import size_text, time_text
+from itp.transport import DEFAULT_PORT, Sender, StreamStatus, Transfer, TransferResult
+from itp.transport.address import format_address, parse_address
+
+POLICIES = (
+    "least_completion_time",
+    "score",
+    "single_best",
+    "round_robin",
+    "equal_split",
+    "proportional",
+)
+_REFRESH_S = 0.1
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``itp send``."""
+    parser = subparsers.add_parser(
+        "send",
+        help="send files over parallel streams",
+        description="Send files to `itp recv`, each split over the streams as the policy decides, and "
+        "verified whole. Exit code 0: every file arrived.",
+    )
+    parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="files to send")
+    parser.add_argument("address", metavar="HOST:PORT", help=f"the receiver; default port {DEFAULT_PORT}")
+    parser.add_argument("--streams", metavar="N", type=int, default=4, help="parallel streams (default: 4)")
+    parser.add_argument(
+        "--pace-mbps", metavar="R,R,...", type=rates, help="cap of each stream in Mbit/s, 0 for none (Linux)"
+    )
+    parser.add_argument("--policy", choices=POLICIES, default=POLICIES[0], help="default: %(default)s")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.set_defaults(run=run)
+
+
+def rates(text: str) -> tuple[float, ...]:
+    """Comma-separated rates in Mbit/s, as an argument's type."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected rates like 200,100,50,20; got {text!r}") from None
+
+
+def run(args: argparse.Namespace) -> int:
+    """Send the files; 0 if all arrived."""
+    try:
+        host, port = parse_address(args.address, DEFAULT_PORT)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    _check_files(args.files)
+    paces = None if args.pace_mbps is None else [rate or None for rate in args.pace_mbps]
+    with interruptible():
+        try:
+            partitioner = TaskPartitioner(n_streams=args.streams, heuristic=args.policy)
+        except ValueError as error:
+            raise UsageError(f"--streams: {error}") from None
+        with partitioner:
+            try:
+                sender = Sender(host, port, partitioner=partitioner, n_streams=args.streams, pace_mbps=paces)
+            except ValueError as error:
+                raise UsageError(f"--pace-mbps: {error}") from None
+            with sender:
+                transfers = [sender.submit(path) for path in args.files]
+                _watch(sender, transfers, quiet=args.json)
+                streams = sender.streams()
+    report = _report(args, transfers, streams)
+    if args.json:
+        print(json.dumps(report))
+    else:
+        _print(report)
+    return 0 if all(file["error"] is None for file in report["files"]) else 1
+
+
+def _check_files(files: Sequence[Path]) -> None:
+    for path in files:
+        if path.is_dir():
+            raise UsageError(f"{path} is a directory; name the files in it")
+    repeated = [name for name, count in Counter(path.name for path in files).items() if count > 1]
+    if repeated:
+        raise UsageError(f"several files are called {', '.join(repeated)}; they would overwrite each other")
+
+
+def _watch(sender: Sender, transfers: Sequence[Transfer], quiet: bool) -> None:
+    """Show progress on a terminal until every file is over; stderr, so that stdout stays clean."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(
+        *columns, console=console, disable=quiet or not console.is_terminal, transient=True
+    ) as progress:
+        total = progress.add_task("total", total=None)
+        bars = [progress.add_task(f"stream {i}", total=None) for i in range(len(sender.streams()))]
+        while not sender.wait(_REFRESH_S):
+            planned = [0] * len(bars)
+            for transfer in transfers:
+                if transfer.decision is not None:
+                    for i, chunk in zip(
+                        transfer.decision.stream_ids, transfer.decision.chunk_sizes, strict=True
+                    ):
+                        planned[i] += chunk
+            for status, bar in zip(sender.streams(), bars, strict=True):
+                state = "" if status.up else " [red]lost[/red]"
+                progress.update(
+                    bar,
+                    description=f"stream {status.stream}{state}",
+                    completed=status.delivered_bytes,
+                    total=max(planned[status.stream], status.delivered_bytes),
+                )
+            progress.update(
+                total,
+                completed=sum(transfer.delivered_bytes for transfer in transfers),
+                total=sum(transfer.size_bytes for transfer in transfers),
+            )
+
+
+def _report(
+    args: argparse.Namespace, transfers: Sequence[Transfer], streams: Sequence[StreamStatus]
+) -> dict[str, Any]:
+    files = [_file_report(transfer) for transfer in transfers]
+    return {
+        "receiver": format_address(*parse_address(args.address, DEFAULT_PORT)),
+        "policy": args.policy,
+        "files": files,
+        "streams": [asdict(stream) for stream in streams],
+    }
+
+
+def _file_report(transfer: Transfer) -> dict[str, Any]:
+    error = transfer.exception()
+    report: dict[str, Any] = {
+        "name": transfer.name,
+        "path": str(transfer.path),
+        "size_bytes": transfer.size_bytes,
+    }
+    result = None if error is not None else transfer.result()
+    return report | {
+        "error": None if error is None else str(error),
+        "duration_s": result and result.duration_s,
+        "throughput_mbps": result and result.throughput_mbps,
+        "retransmitted_bytes": result and result.retransmitted_bytes,
+        "blake3": result and result.blake3,
+        "decision": result and _decision_report(result),
+    }
+
+
+def _decision_report(result: TransferResult) -> dict[str, Any] | None:
+    decision = result.decision
+    if decision is None:
+        return None
+    return {
+        "action": decision.action,
+        "stream_ids": decision.stream_ids,
+        "chunk_sizes": decision.chunk_sizes,
+        "expected_time_s": decision.expected_time_s,
+        "source": decision.source,
+    }
+
+
+def _print(report: dict[str, Any]) -> None:
+    console = Console(file=sys.stdout, highlight=False)
+    table = Table("file", "size", "time", "Mbit/s", "streams", "blake3")
+    for file in report["files"]:
+        if file["error"] is None:
+            decision = file["decision"]
+            table.add_row(
+                escape(file["name"]),
+                size_text(file["size_bytes"]),
+                time_text(file["duration_s"]),
+                f"{file['throughput_mbps']:.1f}",
+                " ".join(map(str, decision["stream_ids"])) if decision else "",
+                file["blake3"][:16],
+            )
+    if table.row_count:
+        console.print(table)
+    for stream in report["streams"]:
+        if not stream["up"]:
+            print(
+                f"itp send: warning: stream {stream['stream']} was lost: {stream['error']}", file=sys.stderr
+            )
+    for file in report["files"]:
+        if file["error"] is not None:
+            print(f"itp send: {file['error']}", file=sys.stderr)

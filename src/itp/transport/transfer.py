@@ -1,0 +1,61 @@
+"""One file on its way: what the caller waits for."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+from itp._core.decide import Decision
+from itp._core.task import Task
+from itp.transport.source import Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferResult:
+    """A file that arrived whole and proven."""
+
+    name: str
+    size_bytes: int
+    duration_s: float
+    """From ``submit`` to the receiver's word that the file stands."""
+    throughput_mbps: float
+    decision: Decision | None
+    """None for an empty file, which needs none."""
+    retransmitted_bytes: int
+    """Sent again by the transport; what TCP resends within a stream is not counted."""
+    blake3: str
+
+
+class Transfer(Future[TransferResult]):
+    """The future of one file.
+
+    ``result(timeout)`` returns the TransferResult or raises TransportError; so does ``exception``.
+    It cannot be cancelled.
+    """
+
+    def __init__(self, path: Path, name: str, priority: float, deadline_s: float | None) -> None:
+        super().__init__()
+        self.set_running_or_notify_cancel()
+        self.path = path
+        self.name = name
+        self.size_bytes = 0
+        """Known once the file is open."""
+        self.delivered_bytes = 0
+        self.decision: Decision | None = None
+        self.priority = priority
+        self.deadline_s = deadline_s
+        self.submitted_s = time.monotonic()
+        self.started_s = self.submitted_s
+        # The sender's own, under its lock.
+        self.source: Source | None = None
+        self.digest: bytes | None = None
+        self.file_id = 0
+        self.end_said = False
+
+    def task(self) -> Task:
+        """What the partitioner decides on; only for a file that is not empty."""
+        return Task(
+            id=self.name, size_bytes=self.size_bytes, priority=self.priority, deadline_s=self.deadline_s
+        )
