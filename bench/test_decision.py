@@ -12,7 +12,7 @@ pytestmark = pytest.mark.benchmark(group="decision", min_rounds=200)
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return dense_chain(tmp_path_factory.mktemp("model") / "reference.onnx", metadata='{"schema": 1}')
+    return dense_chain(tmp_path_factory.mktemp("model") / "reference.onnx", metadata={"schema": 1})
 
 
 def test_heuristic(benchmark):

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.core
 
 @pytest.fixture
 def model(tmp_path):
-    return dense_chain(tmp_path / "net.onnx", metadata=json.dumps({"schema": 1, "version": "v7"}))
+    return dense_chain(tmp_path / "net.onnx", metadata={"schema": 1, "version": "v7"})
 
 
 def test_the_model_decides(model):
@@ -89,7 +89,7 @@ def bad_models(tmp_path, good):
     yield "output name", dense_chain(tmp_path / "oname.onnx", output_name="y"), itp.ModelError
     yield "NaN", dense_chain(tmp_path / "nan.onnx", bias=float("nan")), itp.ModelError
     yield "infinite", dense_chain(tmp_path / "inf.onnx", bias=float("inf")), itp.ModelError
-    yield "schema 2", dense_chain(tmp_path / "schema.onnx", metadata=json.dumps({"schema": 2})), itp.SchemaError
+    yield "schema 2", dense_chain(tmp_path / "schema.onnx", metadata={"schema": 2}), itp.SchemaError
     other = dense_chain(tmp_path / "sha.onnx")
     other.with_suffix(".json").write_text(json.dumps({"sha256": "0" * 64}))
     yield "wrong SHA-256", other, itp.ModelError
@@ -137,7 +137,7 @@ def test_models_need_four_streams(model):
 
 
 def test_swap(tmp_path, model):
-    second = dense_chain(tmp_path / "second.onnx", seed=5, metadata=json.dumps({"version": "v8", "schema": 1}))
+    second = dense_chain(tmp_path / "second.onnx", seed=5, metadata={"version": "v8", "schema": 1})
     with itp.TaskPartitioner(model=None) as p:
         assert p.partition_task(itp.Task("t", 1)).source == "heuristic"
         p.swap_model(model)
@@ -150,7 +150,7 @@ def test_swap(tmp_path, model):
 
 
 def test_swaps_while_threads_decide(tmp_path, model):
-    second = dense_chain(tmp_path / "second.onnx", seed=5, metadata=json.dumps({"version": "v8", "schema": 1}))
+    second = dense_chain(tmp_path / "second.onnx", seed=5, metadata={"version": "v8", "schema": 1})
     stop = threading.Event()
     errors = []
     with itp.TaskPartitioner(model=model) as p:

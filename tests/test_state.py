@@ -229,7 +229,7 @@ def test_a_stream_out_of_range(stream):
         lambda: state.report_progress(stream, 1),
         lambda: state.stream(stream),
     ):
-        with pytest.raises(ValueError, match="stream must be from 0 to 3"):
+        with pytest.raises(ValueError, match="expected 0 to 3"):
             call()
 
 

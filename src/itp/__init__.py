@@ -7,6 +7,7 @@ import logging
 
 from itp import actions
 from itp._core.decide import Decision
+from itp._core.replay import PrioritizedReplayBuffer
 from itp._core.reward import RewardWeights
 from itp._core.state import NetworkState
 from itp._core.task import Task
@@ -35,6 +36,7 @@ __all__ = [
     "NetworkState",
     "NoStreamError",
     "OutcomeError",
+    "PrioritizedReplayBuffer",
     "RewardWeights",
     "SchemaError",
     "Task",

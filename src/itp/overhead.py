@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import tempfile
 import time
@@ -23,6 +24,7 @@ from itp.model import load_model
 from itp.partitioner import TaskPartitioner
 
 REFERENCE_LAYERS = (20, 128, 128, 64, 15)
+REFERENCE_METADATA = {"schema": 1, "version": "reference"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +66,7 @@ def dense_chain(
     *,
     layers: tuple[int, ...] = REFERENCE_LAYERS,
     seed: int = 0,
-    metadata: str | None = None,
+    metadata: dict[str, Any] | None = None,
     input_name: str = "state",
     output_name: str = "q_values",
     bias: float = 0.0,
@@ -73,8 +75,8 @@ def dense_chain(
 
     Parameters
     ----------
-    metadata : str, optional
-        JSON kept inside the file under the key "itp".
+    metadata : dict, optional
+        Kept inside the file as JSON, under the key "itp".
     bias : float
         Of every unit of the last layer.
 
@@ -107,7 +109,7 @@ def dense_chain(
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     if metadata is not None:
-        helper.set_model_props(model, {"itp": metadata})
+        helper.set_model_props(model, {"itp": json.dumps(metadata)})
     save_model(model, os.fspath(path))
     return Path(path)
 
@@ -162,7 +164,7 @@ def reference_model(model: str | os.PathLike[str] | None) -> Iterator[Path | Non
         return
     with tempfile.TemporaryDirectory() as folder:
         try:
-            made = dense_chain(Path(folder) / "reference.onnx", metadata='{"schema": 1, "version": "reference"}')
+            made = dense_chain(Path(folder) / "reference.onnx", metadata=REFERENCE_METADATA)
         except ModuleNotFoundError:
             made = None
         yield made

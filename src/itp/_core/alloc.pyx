@@ -1,8 +1,9 @@
 """Chunk sizes in exact integer bytes, and completion-time estimates."""
 from libc.float cimport DBL_MAX
-from libc.math cimport INFINITY, frexp, isfinite, ldexp
+from libc.math cimport INFINITY, frexp, ldexp
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from itp._core.arguments cimport byte_count, real_between
 from itp._core.ddouble cimport dd, dd_add, dd_add_d, dd_div, dd_floor, dd_mul_d, dd_of, dd_of_int, dd_sub
 
 cdef enum:
@@ -231,19 +232,8 @@ cdef int _values(object sequence, str name, double* out) except -1:
     if not 1 <= n <= LIMIT:
         raise ValueError(f"{name} must have 1 to {LIMIT} entries; got {len(sequence)}")
     for i in range(n):
-        out[i] = sequence[i]
-        if not (isfinite(out[i]) and 0.0 <= out[i] <= DBL_MAX):
-            raise ValueError(f"{name}[{i}] must be finite and >= 0; got {sequence[i]!r}")
+        out[i] = real_between(f"{name}[{i}]", sequence[i], 0.0, DBL_MAX, "finite and >= 0")
     return n
-
-
-cdef int64_t _size(object value, str name) except -1:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an integer number of bytes; got {value!r}")
-    integer = value.__index__()
-    if not 1 <= integer <= 0x7FFFFFFFFFFFFFFF:
-        raise ValueError(f"{name} must be from 1 to 2**63 - 1 bytes; got {value!r}")
-    return integer
 
 
 cdef object _chunk_list(const int64_t* chunks, int n):
@@ -275,8 +265,8 @@ def proportional(size_bytes, weights, *, min_chunk_bytes=1):
     cdef double weight[LIMIT]
     cdef int64_t chunks[LIMIT]
     cdef int n = _values(weights, "weights", weight)
-    allocate_proportional(_size(size_bytes, "size_bytes"), weight, n, (1 << n) - 1,
-                          _size(min_chunk_bytes, "min_chunk_bytes"), chunks)
+    allocate_proportional(byte_count("size_bytes", size_bytes, 1), weight, n, (1 << n) - 1,
+                          byte_count("min_chunk_bytes", min_chunk_bytes, 1), chunks)
     return _chunk_list(chunks, n)
 
 
@@ -312,8 +302,8 @@ def water_filling(size_bytes, rates_Bps, delays_s, *, min_chunk_bytes=1):
     cdef int n = _values(rates_Bps, "rates_Bps", rate)
     if _values(delays_s, "delays_s", delay) != n:
         raise ValueError(f"delays_s must have {n} entries, as rates_Bps; got {len(delays_s)}")
-    allocate_water_filling(_size(size_bytes, "size_bytes"), rate, delay, n, (1 << n) - 1,
-                           _size(min_chunk_bytes, "min_chunk_bytes"), chunks)
+    allocate_water_filling(byte_count("size_bytes", size_bytes, 1), rate, delay, n, (1 << n) - 1,
+                           byte_count("min_chunk_bytes", min_chunk_bytes, 1), chunks)
     return _chunk_list(chunks, n)
 
 
@@ -329,7 +319,7 @@ def estimate_completion_s(chunk_sizes, rates_Bps, delays_s):
         raise ValueError(f"chunk_sizes and delays_s must have {n} entries, as rates_Bps; "
                          f"got {len(chunk_sizes)} and {len(delays_s)}")
     for i in range(n):
-        chunks[i] = 0 if chunk_sizes[i] == 0 else _size(chunk_sizes[i], "chunk_sizes")
+        chunks[i] = 0 if chunk_sizes[i] == 0 else byte_count("chunk_sizes", chunk_sizes[i], 1)
         if chunks[i]:
             mask |= <uint32_t>1 << i
     return completion_time_s(chunks, rate, delay, mask)

@@ -19,6 +19,7 @@ from itp._core.alloc cimport (
     allocate_proportional,
     allocate_water_filling,
 )
+from itp._core.arguments cimport byte_count, integer, real_between
 from itp._core.calibration cimport BINS, calibrated, learn
 from itp._core.heuristic cimport (
     EXHAUSTIVE_STREAMS,
@@ -171,6 +172,9 @@ cdef class Decision:
     def __init__(self):
         raise TypeError("a Decision is made by TaskPartitioner.partition_task, not by hand")
 
+    def __reduce__(self):
+        raise TypeError("a Decision cannot be pickled or copied: its outcome is reported once; see as_dict()")
+
     def __dealloc__(self):
         if self.in_ledger:
             self.network.release_flight(self.number, self.plan.mask, True)
@@ -295,25 +299,17 @@ cdef class Decider:
 
     def __init__(self, NetworkState network not None, *, policy="least_completion_time", epsilon=0.0,
                  seed=None, min_chunk_bytes=65536, RewardWeights weights=None):
-        cdef double share = epsilon
         if policy not in _POLICIES:
-            raise ValueError(f"heuristic must be one of {', '.join(_POLICIES)}; got {policy!r}")
-        if not 0.0 <= share <= 1.0:
-            raise ValueError(f"epsilon must be from 0 to 1; got {epsilon!r}")
-        if isinstance(min_chunk_bytes, bool) or not isinstance(min_chunk_bytes, int):
-            raise TypeError(f"min_chunk_bytes must be an integer; got {min_chunk_bytes!r}")
-        if not 1 <= min_chunk_bytes < 1 << 63:
-            raise ValueError(f"min_chunk_bytes must be from 1 to 2**63 - 1; got {min_chunk_bytes!r}")
+            raise ValueError(f"heuristic = {policy!r}: expected one of {', '.join(_POLICIES)}")
+        self.epsilon = real_between("epsilon", epsilon, 0.0, 1.0, "0 to 1")
+        self.min_chunk_bytes = byte_count("min_chunk_bytes", min_chunk_bytes, 1)
         if seed is None:
             seed = int.from_bytes(os.urandom(8), "little")
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise TypeError(f"seed must be an integer or None; got {seed!r}")
+        seed = integer("seed", seed)
         if not 0 <= seed < 1 << 64:
-            raise ValueError(f"seed must be from 0 to 2**64 - 1; got {seed!r}")
+            raise ValueError(f"seed = {seed!r}: expected 0 to 2**64 - 1")
         self.network = network
         self.weights = RewardWeights() if weights is None else weights
-        self.epsilon = share
-        self.min_chunk_bytes = min_chunk_bytes
         self.policy = _POLICIES.index(policy)
         self.turn = 0
         self.next_number = 1
@@ -322,6 +318,9 @@ cdef class Decider:
         memset(&self.reliability, 0, sizeof(self.reliability))
         n_cached = min(network.n_streams, EXHAUSTIVE_STREAMS)
         self.ids_of_mask = [_members(mask) for mask in range(1 << n_cached)]
+
+    def __reduce__(self):
+        raise TypeError("a Decider cannot be pickled or copied: it holds the ledger of one process")
 
     # --- deciding ---
 
@@ -506,15 +505,14 @@ cdef class Decider:
 
     # --- outcomes ---
 
-    def report(self, Decision decision not None, double throughput_mbps, double latency_s, bint success,
-               int64_t retransmitted_bytes):
+    def report(self, Decision decision not None, throughput_mbps, latency_s, success, retransmitted_bytes):
         """Join an outcome to its decision and return the reward.
 
         Raises
         ------
         LookupError
             The decision is another decider's, or its outcome was reported before.
-        ValueError
+        ValueError, TypeError
             A figure is not finite or negative. Nothing is changed.
         """
         cdef Outcome outcome
@@ -523,19 +521,13 @@ cdef class Decider:
         cdef int i
         cdef double now_s
         if decision.network is not self.network:
-            raise LookupError(f"task {decision.task.id!r}: the decision was not made by this partitioner")
+            raise LookupError("the decision was not made by this partitioner")
         if decision.reported:
             raise LookupError(f"task {decision.task.id!r}: the outcome was reported before")
-        if not (isfinite(throughput_mbps) and throughput_mbps >= 0.0):
-            raise ValueError(f"throughput_mbps must be finite and >= 0; got {throughput_mbps}")
-        if not (isfinite(latency_s) and latency_s >= 0.0):
-            raise ValueError(f"latency_s must be finite and >= 0; got {latency_s}")
-        if retransmitted_bytes < 0:
-            raise ValueError(f"retransmitted_bytes must be >= 0; got {retransmitted_bytes}")
-        outcome.throughput_mbps = throughput_mbps
-        outcome.latency_s = latency_s
-        outcome.success = success
-        outcome.retransmitted_bytes = retransmitted_bytes
+        outcome.throughput_mbps = real_between("throughput_mbps", throughput_mbps, 0.0, 1e300, "0 to 1e300")
+        outcome.latency_s = real_between("latency_s", latency_s, 0.0, 1e300, "0 to 1e300")
+        outcome.success = bool(success)
+        outcome.retransmitted_bytes = byte_count("retransmitted_bytes", retransmitted_bytes, 0)
         outcome.imbalance = decision.plan.imbalance
         reward_terms(&outcome, decision.plan.demand.size_bytes, decision.reference_time_s, &terms)
         decision.reward = weighted(&terms, w.throughput, w.latency, w.imbalance, w.completion,
@@ -547,11 +539,11 @@ cdef class Decider:
         for i in range(self.network.n_streams):
             self.network._drain(i, now_s)
         self.network.release_flight(decision.number, decision.plan.mask, False)
-        learn(&self.reliability, decision.plan.raw_confidence, decision.plan.expected_time_s, latency_s,
-              success)
+        learn(&self.reliability, decision.plan.raw_confidence, decision.plan.expected_time_s,
+              outcome.latency_s, outcome.success)
         self.counters.outcomes += 1
-        self.counters.successes += success
-        self.counters.retransmitted_bytes += <uint64_t>retransmitted_bytes
+        self.counters.successes += outcome.success
+        self.counters.retransmitted_bytes += <uint64_t>outcome.retransmitted_bytes
         self.counters.reward_sum += decision.reward
         return decision.reward
 

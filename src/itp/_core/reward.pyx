@@ -1,7 +1,9 @@
 """The one reward, for production, simulator and training alike."""
 cimport cython
-from libc.math cimport isfinite
+from libc.float cimport DBL_MAX
 from libc.stdint cimport int64_t
+
+from itp._core.arguments cimport byte_count, real_between
 
 
 @cython.final
@@ -13,11 +15,11 @@ cdef class RewardWeights:
     """
 
     def __init__(self, *, throughput=1.0, latency=0.5, imbalance=0.3, completion=2.0, retransmission=1.0):
-        self.throughput = _weight(throughput, "throughput")
-        self.latency = _weight(latency, "latency")
-        self.imbalance = _weight(imbalance, "imbalance")
-        self.completion = _weight(completion, "completion")
-        self.retransmission = _weight(retransmission, "retransmission")
+        self.throughput = real_between("throughput", throughput, 0.0, DBL_MAX, "finite and >= 0")
+        self.latency = real_between("latency", latency, 0.0, DBL_MAX, "finite and >= 0")
+        self.imbalance = real_between("imbalance", imbalance, 0.0, DBL_MAX, "finite and >= 0")
+        self.completion = real_between("completion", completion, 0.0, DBL_MAX, "finite and >= 0")
+        self.retransmission = real_between("retransmission", retransmission, 0.0, DBL_MAX, "finite and >= 0")
 
     def as_dict(self):
         """The weights by name."""
@@ -41,13 +43,6 @@ cdef class RewardWeights:
 
 def _weights_from_dict(weights):
     return RewardWeights(**weights)
-
-
-cdef double _weight(object value, str name) except? -1.0:
-    cdef double x = value
-    if not (isfinite(x) and x >= 0.0):
-        raise ValueError(f"reward weight {name} must be finite and >= 0; got {value!r}")
-    return x
 
 
 cdef double reference_time(int64_t size_bytes, const double* rate_Bps, const double* latency_s,
@@ -82,13 +77,6 @@ cdef double weighted(const Terms* terms, double throughput, double latency, doub
             + completion * terms.completion - retransmission * terms.retransmission)
 
 
-cdef double _finite(object value, str name, double high) except? -1.0:
-    cdef double x = value
-    if not (isfinite(x) and 0.0 <= x <= high):
-        raise ValueError(f"{name} must be from 0 to {high:g}; got {value!r}")
-    return x
-
-
 def terms(*, size_bytes, reference_time_s, throughput_mbps, latency_s, success,
           retransmitted_bytes=0, imbalance=0.0):
     """The reward's five terms of one outcome, by name.
@@ -109,17 +97,15 @@ def terms(*, size_bytes, reference_time_s, throughput_mbps, latency_s, success,
     """
     cdef Outcome outcome
     cdef Terms t
-    cdef int64_t size = size_bytes
-    cdef double reference = _finite(reference_time_s, "reference_time_s", 1e300)
-    if size < 1 or reference <= 0.0:
-        raise ValueError(f"size_bytes and reference_time_s must be > 0; got {size_bytes}, {reference_time_s}")
-    outcome.throughput_mbps = _finite(throughput_mbps, "throughput_mbps", 1e300)
-    outcome.latency_s = _finite(latency_s, "latency_s", 1e300)
+    cdef int64_t size = byte_count("size_bytes", size_bytes, 1)
+    cdef double reference = real_between("reference_time_s", reference_time_s, 0.0, 1e300, "0 to 1e300")
+    if reference == 0.0:
+        raise ValueError("reference_time_s = 0: expected a time > 0")
+    outcome.throughput_mbps = real_between("throughput_mbps", throughput_mbps, 0.0, 1e300, "0 to 1e300")
+    outcome.latency_s = real_between("latency_s", latency_s, 0.0, 1e300, "0 to 1e300")
     outcome.success = success
-    outcome.retransmitted_bytes = retransmitted_bytes
-    if outcome.retransmitted_bytes < 0:
-        raise ValueError(f"retransmitted_bytes must be >= 0; got {retransmitted_bytes}")
-    outcome.imbalance = _finite(imbalance, "imbalance", 1.0)
+    outcome.retransmitted_bytes = byte_count("retransmitted_bytes", retransmitted_bytes, 0)
+    outcome.imbalance = real_between("imbalance", imbalance, 0.0, 1.0, "0 to 1.0")
     reward_terms(&outcome, size, reference, &t)
     return {"throughput": t.throughput, "latency": t.latency, "imbalance": t.imbalance,
             "completion": t.completion, "retransmission": t.retransmission}

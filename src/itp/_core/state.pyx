@@ -1,12 +1,13 @@
 """Stream metrics, the ledger of bytes in flight, and the state vector (schema 1)."""
 cimport cython
 from libc.float cimport DBL_MAX
-from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memmove, memset
 
 import numpy as np
+
+from itp._core.arguments cimport byte_count, integer, real_between
 
 
 cdef extern from "<time.h>" nogil:
@@ -199,31 +200,6 @@ cdef bint _queue_remove(Queue* q, uint64_t number, bint orphan) noexcept nogil:
     return True
 
 
-# --- argument checks ---------------------------------------------------------------------
-
-cdef double _number(object value, str name, double low, double high, str expected) except? -1.0:
-    cdef double x
-    try:
-        x = value
-    except TypeError:
-        raise TypeError(f"{name} must be a number, {expected}; got {value!r}") from None
-    except OverflowError:
-        raise ValueError(f"{name} must be {expected}; got an integer beyond any float") from None
-    if not (isfinite(x) and low <= x <= high):
-        raise ValueError(f"{name} must be {expected}; got {value!r}")
-    return x
-
-
-cdef int64_t _byte_count(object value, str name, int64_t low) except? -1:
-    cdef object integer
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an integer number of bytes; got {value!r}")
-    integer = value.__index__()
-    if not low <= integer <= 0x7FFFFFFFFFFFFFFF:
-        raise ValueError(f"{name} must be from {low} to 2**63 - 1 bytes; got {value!r}")
-    return integer
-
-
 @cython.final
 cdef class NetworkState:
     """What is known of n parallel streams, and the bytes in flight on each.
@@ -280,15 +256,18 @@ cdef class NetworkState:
         m.latency_scaled = scaled(m.latency_s, _LATENCY_LOW_S, _LATENCY_LOG2)
 
     cdef int stream_index(self, object stream) except -1:
-        if isinstance(stream, bool) or not hasattr(stream, "__index__"):
-            raise TypeError(f"stream must be an integer from 0 to {self.n_streams - 1}; got {stream!r}")
-        index = stream.__index__()
+        if isinstance(stream, bool):
+            raise TypeError(f"stream = {stream!r}: expected an integer")
+        index = integer("stream", stream)
         if not 0 <= index < self.n_streams:
-            raise ValueError(f"stream must be from 0 to {self.n_streams - 1}; got {stream!r}")
+            raise ValueError(f"stream = {stream!r}: expected 0 to {self.n_streams - 1}")
         return index
 
     cdef void _drain(self, int i, double now_s) noexcept nogil:
         _queue_drain(&self.queues[i], self.streams[i].bandwidth_Bps if (self.up >> i) & 1 else 0.0, now_s)
+
+    def __reduce__(self):
+        raise TypeError("a NetworkState cannot be pickled or copied: it is the ledger of one process")
 
     # --- metrics ---
 
@@ -334,13 +313,13 @@ cdef class NetworkState:
         cdef double success = m.success_rate
         cdef double crowd = -1.0
         if bandwidth_mbps is not None:
-            bandwidth = _number(bandwidth_mbps, "bandwidth_mbps", 0.0, DBL_MAX, "finite and >= 0 Mbit/s")
+            bandwidth = real_between("bandwidth_mbps", bandwidth_mbps, 0.0, DBL_MAX, "finite and >= 0 Mbit/s")
         if latency_ms is not None:
-            latency_s = _number(latency_ms, "latency_ms", 0.0, DBL_MAX, "finite and >= 0 ms") * 1e-3
+            latency_s = real_between("latency_ms", latency_ms, 0.0, DBL_MAX, "finite and >= 0 ms") * 1e-3
         if congestion is not None:
-            crowd = _number(congestion, "congestion", 0.0, 1.0, "from 0 to 1, or None")
+            crowd = real_between("congestion", congestion, 0.0, 1.0, "from 0 to 1, or None")
         if success_rate is not None:
-            success = _number(success_rate, "success_rate", 0.0, 1.0, "from 0 to 1")
+            success = real_between("success_rate", success_rate, 0.0, 1.0, "from 0 to 1")
         self._drain(i, _now(now_s))
         self._set_metrics(i, bandwidth, latency_s, success, crowd)
 
@@ -373,9 +352,9 @@ cdef class NetworkState:
         """Enter a decision's chunks; `number` (uint64) must exceed every earlier one."""
         cdef int64_t chunks[16]
         cdef uint32_t mask = 0
-        cdef int64_t size = _byte_count(size_bytes, "size_bytes", 1)
+        cdef int64_t size = byte_count("size_bytes", size_bytes, 1)
         cdef uint64_t flight = number
-        cdef double weight = _number(priority, "priority", 0.0, 1.0, "from 0 to 1")
+        cdef double weight = real_between("priority", priority, 0.0, 1.0, "from 0 to 1")
         cdef int i
         if len(stream_ids) != len(chunk_sizes) or not stream_ids:
             raise ValueError("stream_ids and chunk_sizes must have the same length, at least 1; "
@@ -384,7 +363,7 @@ cdef class NetworkState:
             i = self.stream_index(stream)
             if (mask >> i) & 1:
                 raise ValueError(f"stream_ids must differ; {i} stands twice")
-            chunks[i] = _byte_count(chunk, "chunk_sizes", 1)
+            chunks[i] = byte_count("chunk_sizes", chunk, 1)
             if chunks[i] > size:
                 raise ValueError(f"a chunk of {chunk} bytes exceeds the task's {size_bytes}")
             mask |= <uint32_t>1 << i
@@ -407,13 +386,13 @@ cdef class NetworkState:
     def report_progress(self, stream, delivered_bytes, *, now_s=None):
         """Say that a stream has delivered so many bytes since its last report."""
         cdef int i = self.stream_index(stream)
-        cdef int64_t delivered = _byte_count(delivered_bytes, "delivered_bytes", 0)
+        cdef int64_t delivered = byte_count("delivered_bytes", delivered_bytes, 0)
         _queue_serve(&self.queues[i], self.order, delivered, _now(now_s))
 
     def work_ahead_bytes(self, size_bytes, priority=0.5, *, now_s=None):
         """Bytes served before a task that arrives now: float64[n_streams]."""
-        cdef int64_t size = _byte_count(size_bytes, "size_bytes", 1)
-        cdef double weight = _number(priority, "priority", 0.0, 1.0, "from 0 to 1")
+        cdef int64_t size = byte_count("size_bytes", size_bytes, 1)
+        cdef double weight = real_between("priority", priority, 0.0, 1.0, "from 0 to 1")
         cdef double now = _now(now_s)
         cdef double[::1] out = np.empty(self.n_streams)
         cdef int i
@@ -433,13 +412,13 @@ cdef class NetworkState:
         size (log, 1 KiB to 1 TiB), priority, time of day (UTC, fraction). A stream that is down
         shows no bandwidth, longest latency, full congestion, no success.
         """
-        cdef int64_t size = _byte_count(size_bytes, "size_bytes", 1)
-        cdef double weight = _number(priority, "priority", 0.0, 1.0, "from 0 to 1")
+        cdef int64_t size = byte_count("size_bytes", size_bytes, 1)
+        cdef double weight = real_between("priority", priority, 0.0, 1.0, "from 0 to 1")
         cdef double day = utc_time_of_day()
         cdef Paths paths
         cdef float[::1] out = np.empty(4 * self.n_streams + 4, dtype=np.float32)
         if time_of_day is not None:
-            day = _number(time_of_day, "time_of_day", 0.0, 1.0, "a fraction of the day from 0 to 1")
+            day = real_between("time_of_day", time_of_day, 0.0, 1.0, "a fraction of the day from 0 to 1")
         self.observe(size, weight, _now(now_s), &paths)
         self.assemble(&paths, size, weight, day, &out[0])
         return np.asarray(out)
@@ -538,4 +517,4 @@ cdef class NetworkState:
 cdef double _now(object now_s) except? -1.0:
     if now_s is None:
         return monotonic_s()
-    return _number(now_s, "now_s", -DBL_MAX, DBL_MAX, "finite seconds")
+    return real_between("now_s", now_s, -DBL_MAX, DBL_MAX, "finite seconds")

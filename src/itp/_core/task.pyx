@@ -1,23 +1,10 @@
 """What is to be sent: one transfer task."""
 cimport cython
-from libc.math cimport INFINITY, isfinite
+from libc.float cimport DBL_MAX
+from libc.math cimport INFINITY
+from libc.stdint cimport int64_t
 
-
-cdef double _real(object value, str name) except? -1.0:
-    cdef double x
-    try:
-        x = value
-    except TypeError:
-        raise TypeError(f"{name} must be a number; got {value!r}") from None
-    except OverflowError:
-        raise ValueError(f"{name} must be finite; got an integer beyond any float") from None
-    return x
-
-
-cdef object _integer(object value, str name):
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an integer; got {value!r}")
-    return value.__index__()
+from itp._core.arguments cimport byte_count, real_between
 
 
 # Neither a Task nor what it holds can be part of a cycle, so the collector need not know it.
@@ -50,30 +37,25 @@ cdef class Task:
 
     def __init__(self, id, size_bytes, priority=0.5, deadline_s=None, min_bandwidth_mbps=0.0, redundancy=1):
         if not isinstance(id, str):
-            raise TypeError(f"id must be a str; got {id!r}")
-        size = _integer(size_bytes, "size_bytes")
-        if not 1 <= size <= 0x7FFFFFFFFFFFFFFF:
-            raise ValueError(f"size_bytes must be from 1 to 2**63 - 1; got {size_bytes!r}")
-        copies = _integer(redundancy, "redundancy")
-        if not 1 <= copies <= 16:
-            raise ValueError(f"redundancy must be from 1 to 16; got {redundancy!r}")
-        cdef double weight = _real(priority, "priority")
-        if not 0.0 <= weight <= 1.0:
-            raise ValueError(f"priority must be from 0 to 1; got {priority!r}")
+            raise TypeError(f"id = {id!r}: expected a str")
+        cdef int64_t size = byte_count("size_bytes", size_bytes, 1)
+        cdef int64_t copies = byte_count("redundancy", redundancy, 1)
+        if copies > 16:
+            raise ValueError(f"redundancy = {redundancy!r}: expected 1 to 16")
+        cdef double weight = real_between("priority", priority, 0.0, 1.0, "0 to 1")
         cdef double deadline = INFINITY
         if deadline_s is not None:
-            deadline = _real(deadline_s, "deadline_s")
-            if not (isfinite(deadline) and deadline > 0.0):
-                raise ValueError(f"deadline_s must be finite and > 0, or None; got {deadline_s!r}")
-        cdef double bandwidth = _real(min_bandwidth_mbps, "min_bandwidth_mbps")
-        if not (isfinite(bandwidth) and bandwidth >= 0.0):
-            raise ValueError(f"min_bandwidth_mbps must be finite and >= 0; got {min_bandwidth_mbps!r}")
+            deadline = real_between("deadline_s", deadline_s, 0.0, DBL_MAX, "a finite time > 0, or None")
+            if deadline == 0.0:
+                raise ValueError(f"deadline_s = {deadline_s!r}: expected a finite time > 0, or None")
+        cdef double bandwidth = real_between("min_bandwidth_mbps", min_bandwidth_mbps, 0.0, DBL_MAX,
+                                             "finite and >= 0")
         self.id = id
         self.size_bytes = size
         self.priority = weight
         self.deadline = deadline
         self.min_bandwidth_mbps = bandwidth
-        self.redundancy = copies
+        self.redundancy = <int>copies
 
     @property
     def deadline_s(self):

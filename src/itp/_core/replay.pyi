@@ -1,0 +1,59 @@
+import os
+from typing import Any, SupportsIndex, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from typing_extensions import Self
+
+@final
+class PrioritizedReplayBuffer:
+    def __new__(
+        cls,
+        capacity: SupportsIndex,
+        state_dim: SupportsIndex = 20,
+        alpha: float = 0.6,
+        seed: SupportsIndex = 0,
+        *,
+        n_actions: SupportsIndex | None = None,
+    ) -> Self: ...
+    @property
+    def capacity(self) -> int: ...
+    @property
+    def state_dim(self) -> int: ...
+    @property
+    def alpha(self) -> float: ...
+    @property
+    def n_actions(self) -> int | None: ...
+    @property
+    def max_priority(self) -> float: ...
+    def __len__(self) -> int: ...
+    def get_stored_size(self) -> int: ...
+    def add(
+        self,
+        *,
+        state: ArrayLike,
+        action: SupportsIndex,
+        reward: float,
+        next_state: ArrayLike,
+        done: bool,
+        priority: float | None = None,
+    ) -> int: ...
+    def add_batch(
+        self,
+        *,
+        state: ArrayLike,
+        action: ArrayLike,
+        reward: ArrayLike,
+        next_state: ArrayLike,
+        done: ArrayLike,
+        priority: ArrayLike | None = None,
+    ) -> NDArray[np.int64]: ...
+    def sample(
+        self,
+        batch_size: SupportsIndex,
+        beta: float = 0.4,
+        out: dict[str, NDArray[Any]] | None = None,
+    ) -> dict[str, NDArray[Any]]: ...
+    def update_priorities(self, indexes: ArrayLike, priorities: ArrayLike) -> int: ...
+    def save(self, path: str | os.PathLike[str]) -> None: ...
+    def load(self, path: str | os.PathLike[str]) -> None: ...
