@@ -278,6 +278,15 @@ def test_a_cut_stream_costs_no_file(tmp_path, arrivals, receiver):
     assert lost[0].stream not in after.decision.stream_ids
 
 
+def test_a_new_sender_takes_lost_streams_up_again(tmp_path, arrivals, receiver):
+    path = make_file(tmp_path, "f", 1_000_000)
+    with itp.TaskPartitioner(heuristic="equal_split") as partitioner:
+        for stream in range(4):
+            partitioner.set_stream_up(stream, False)
+        with Sender(*receiver.address, partitioner=partitioner) as sender:
+            assert sender.submit(path).result(TIMEOUT_S).decision.stream_ids == (0, 1, 2, 3)
+
+
 def test_all_streams_cut_fails_and_leaves_nothing(tmp_path, arrivals, receiver, told):
     path = make_file(tmp_path, "f", 6_000_000)
     cuts = dict.fromkeys(range(4), 500_000)

@@ -223,6 +223,8 @@ class Sender:
         with self._locked():
             for stream, error in zip(self._streams, errors, strict=True):
                 if error is None:
+                    # An earlier sender with the same partitioner may have lost it.
+                    self._partitioner.set_stream_up(stream.index, True)
                     self._measure(stream)
                 else:
                     self._lose(stream, error)

@@ -18,7 +18,7 @@ from itp.transport.wire import Frame, Wire, describe
 log = logging.getLogger("itp.transport")
 
 MAX_OPEN_FILES = 256
-_MAX_REMEMBERED = 65_536
+_MAX_REMEMBERED = 4096
 _FINISHERS = 2
 
 
