@@ -176,6 +176,8 @@ def test_ipv6(tmp_path, arrivals):
         ("x" * 256, "at most 255"),
         (".itp-x.part", "unfinished files"),
         ("bad\udcff", "not UTF-8"),
+        ("worse\ud800", "not UTF-8"),
+        ("x" * 100_000, "too long"),
     ],
 )
 def test_a_bad_name_fails_that_file_alone(tmp_path, arrivals, receiver, name, reason):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from itp.errors import TransportError
 from itp.partitioner import TaskPartitioner
+from itp.transport.frames import MAX_TEXT
 from itp.transport.schedule import Schedule
 from itp.transport.source import Source, SourceError
 from itp.transport.transfer import Transfer, TransferResult
@@ -71,6 +72,8 @@ class Outbox:
 
     def _begin(self, transfer: Transfer) -> None:
         transfer.started_s = time.monotonic()
+        if len(transfer.raw_name) > MAX_TEXT:
+            raise TransportError(f"a name of {len(transfer.raw_name)} bytes is too long")
         transfer.source = Source(transfer.path)
         transfer.size_bytes = transfer.source.size_bytes
         stream_ids: tuple[int, ...] = ()

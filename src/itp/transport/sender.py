@@ -284,7 +284,8 @@ class Sender:
         try:
             while (work := self._next(stream)) is not None:
                 self._send(wire, *work, buffer)
-        except OSError as error:
+        except Exception as error:
+            # Whatever ends this thread, nobody may be left waiting for what it was to send.
             with self._locked():
                 self._lose(stream, describe(error))
 
@@ -302,8 +303,7 @@ class Sender:
         if transfer is None or transfer.source is None:
             wire.send(Kind.ABORT, item.file_id)
         elif item.kind is Kind.FILE:
-            name = transfer.name.encode("utf-8", "surrogateescape")
-            wire.send(Kind.FILE, item.file_id, transfer.size_bytes, name)
+            wire.send(Kind.FILE, item.file_id, transfer.size_bytes, transfer.raw_name)
         elif item.kind is Kind.END:
             wire.send(Kind.END, item.file_id, body=transfer.digest or b"")
         else:
@@ -326,7 +326,8 @@ class Sender:
             while (frame := wire.read()) is not None:
                 with self._locked():
                     self._take(stream, frame)
-        except (FrameError, OSError) as error:
+        except Exception as error:
+            # As in _write.
             reason = describe(error)
         with self._locked():
             self._lose(stream, reason)

@@ -215,7 +215,8 @@ class Session:
     def _finish(self, file_id: int, file: IncomingFile) -> None:
         try:
             digest = file.finish()
-        except (FileRefused, OSError) as error:
+        except Exception as error:
+            # In a pool nobody else would see it, and the sender would wait for ever.
             self._fail(file_id, describe(error))
             return
         began_s = self._settle(file_id, Kind.FILE_DONE, b"")

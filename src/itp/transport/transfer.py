@@ -40,6 +40,8 @@ class Transfer(Future[TransferResult]):
         self.set_running_or_notify_cancel()
         self.path = path
         self.name = name
+        # What is no Unicode goes as it is; the receiver refuses it.
+        self.raw_name = name.encode("utf-8", "surrogatepass")
         self.size_bytes = 0
         """Known once the file is open."""
         self.delivered_bytes = 0
