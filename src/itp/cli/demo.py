@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -272,9 +273,9 @@ def _decisions(shown: Run) -> list[dict[str, Any]]:
 
 def _print(reports: Sequence[dict[str, Any]], decisions: Sequence[dict[str, Any]]) -> None:
     console = Console(file=sys.stdout, highlight=False)
-    table = Table(title="seconds from a file's arrival until it is proven whole", title_justify="left")
+    table = _table("seconds from a file's arrival until it is proven whole")
     table.add_column("policy", no_wrap=True)
-    for name in ("mean", "p50", "p95", "slowdown", "all", "Mbit/s", "verified"):
+    for name in ("mean", "p50", "p95", "slowdown", "all", "Mbit/s", "proven"):
         table.add_column(name, justify="right", no_wrap=True)
     for report in reports:
         table.add_row(
@@ -286,7 +287,7 @@ def _print(reports: Sequence[dict[str, Any]], decisions: Sequence[dict[str, Any]
             f"{report['verified']}/{report['files']}",
         )
     console.print(table)
-    table = Table(title=f"some decisions of {_SHOWN.replace('_', ' ')}", title_justify="left")
+    table = _table(f"some decisions of {_SHOWN.replace('_', ' ')}")
     for name in ("file", "size", "streams: chunk", "expected", "took"):
         table.add_column(name, justify="left" if name in ("file", "streams: chunk") else "right")
     for d in decisions:
@@ -299,3 +300,8 @@ def _print(reports: Sequence[dict[str, Any]], decisions: Sequence[dict[str, Any]
             time_text(d["duration_s"]),
         )
     console.print(table)
+
+
+def _table(title: str) -> Table:
+    """A table narrow enough for 80 columns."""
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)

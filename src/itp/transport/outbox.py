@@ -161,6 +161,7 @@ class Outbox:
         if error is not None:
             self._over.append((transfer, TransportError(f"{transfer.name}: {error}")))
             return
+        transfer.delivered_bytes = transfer.size_bytes
         duration_s = max(now_s - transfer.submitted_s, 1e-9)
         result = TransferResult(
             name=transfer.name,
