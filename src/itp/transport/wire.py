@@ -83,8 +83,9 @@ class Wire:
         Raises
         ------
         FrameError
-            No frame, one that has no place here, or the connection ended inside one.
+            No frame, or one that has no place here.
         OSError
+            The connection is lost, maybe inside a frame.
         """
         count = self.sock.recv_into(self._header)
         if count == 0:
@@ -104,7 +105,7 @@ class Wire:
         while view:
             count = self.sock.recv_into(view, 0, socket.MSG_WAITALL)
             if count == 0:
-                raise FrameError("the connection ended inside a frame")
+                raise ConnectionResetError("the connection ended inside a frame")
             view = view[count:]
 
     # --- sending ---
