@@ -34,7 +34,8 @@ def pytest_terminal_summary(terminalreporter, config):
     terminalreporter.section("ratios of medians, side by side in this run")
     terminalreporter.line(f"{'group':<18}{'itp':<38}{'us':>10}  {'peer':<32}{'us':>10}{'peer/itp':>10}")
     for group, ours, a_us, peer, b_us in rows:
-        terminalreporter.line(f"{group:<18}{ours:<38}{a_us:>10.3f}  {peer:<32}{b_us:>10.3f}{b_us / a_us:>10.2f}")
+        figures = f"{ours:<38}{a_us:>10.3f}  {peer:<32}{b_us:>10.3f}{b_us / a_us:>10.2f}"
+        terminalreporter.line(f"{group:<18}{figures}")
     if config.option.ratios:
         config.option.ratios.write_text(_markdown(rows))
 
@@ -44,8 +45,8 @@ def _markdown(rows):
     lines = [
         "# Ratios of medians, side by side in one run",
         "",
-        f"{_cpu()}, {platform.system()} {platform.release()}, Python {platform.python_version()}, {versions}; "
-        f"{time.strftime('%Y-%m-%d')}. Made by `make bench-results`.",
+        f"{_cpu()}, {platform.system()} {platform.release()}, Python {platform.python_version()}, "
+        f"{versions}; {time.strftime('%Y-%m-%d')}. Made by `make bench-results`.",
         "",
         "| group | itp | us | peer | us | peer / itp |",
         "| --- | --- | ---: | --- | ---: | ---: |",
@@ -62,4 +63,5 @@ def _cpu():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown CPU")
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "unknown CPU")

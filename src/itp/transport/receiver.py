@@ -144,8 +144,10 @@ class Receiver:
                 if session.leave(hello.stream):
                     self._end(session)
         except FrameError as error:
-            log.warning("%s: %s", peer, error)
-            wire.refuse(str(error))
+            # A sender that is told to go may do so inside a frame.
+            if not self._stopping.is_set():
+                log.warning("%s: %s", peer, error)
+                wire.refuse(str(error))
         except OSError as error:
             log.info("%s: %s", peer, error)
         finally:
