@@ -46,11 +46,12 @@ class Peer:
         self.schedule.ack(stream, self.positions[stream])
 
     def run_dry(self):
-        sent = True
-        while sent or any(self.pipes):
-            sent = False
+        busy = True
+        while busy:
+            busy = False
             for i in range(len(self.pipes)):
-                sent = self.send(i) is not None or sent
+                # What is delivered may be refused and then has to be sent again.
+                busy = self.send(i) is not None or bool(self.pipes[i]) or busy
                 self.deliver(i)
 
 
