@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
+import time
 
 import numpy as np
 import pytest
@@ -107,6 +110,91 @@ def test_records_reach_the_disk_before_the_end(tmp_path, monkeypatch):
     p.close()
     assert len(read_log(tmp_path)) == 10
     assert math.isfinite(read_log(tmp_path)["reward"].sum())
+
+
+def test_records_reach_the_disk_while_nothing_more_is_reported(tmp_path, monkeypatch):
+    monkeypatch.setattr("itp.online.log.FLUSH_S", 0.01)
+    with itp.TaskPartitioner(experience_log=tmp_path) as p:
+        for k in range(2):
+            p.report_outcome(p.partition_task(itp.Task(str(k), 1)), 1.0, 1.0, True)
+        for _ in range(500):
+            if len(read_log(tmp_path)) == 1:
+                break
+            time.sleep(0.01)
+        assert len(read_log(tmp_path)) == 1
+
+
+class FullDisk:
+    """A file that takes some bytes and then has no room."""
+
+    def __init__(self, file, room):
+        self.file, self.room = file, room
+
+    def write(self, data):
+        if self.room <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = self.file.write(bytes(data[: self.room]))
+        self.room -= written
+        return written
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+
+def test_a_full_disk_disturbs_no_report_and_loses_nothing_once_there_is_room(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("itp.online.log.FLUSH_BYTES", 1)
+    with itp.TaskPartitioner(experience_log=tmp_path) as p:
+        p._log._file = disk = FullDisk(p._log._file, 2 * record_dtype(4).itemsize + 100)
+        for k in range(20):
+            p.report_outcome(p.partition_task(itp.Task(str(k), 1)), 1.0, 1.0, True)
+        assert len(read_log(tmp_path)) == 2  # and a part of the third
+        assert caplog.text.count("No space left on device") == 1
+        disk.room = 10**9
+    assert len(read_log(tmp_path)) == 20
+
+
+def test_a_disk_that_stays_full_is_told_at_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("itp.online.log.FLUSH_BYTES", 1)
+    monkeypatch.setattr("itp.online.log.PENDING_BYTES", 2000)
+    p = itp.TaskPartitioner(experience_log=tmp_path)
+    p._log._file = FullDisk(p._log._file, 0)
+    for k in range(20):
+        p.report_outcome(p.partition_task(itp.Task(str(k), 1)), 1.0, 1.0, True)
+    with pytest.raises(itp.LogError, match=r"No space left on device; 20 records are lost"):
+        p.close()
+    p.close()
+    assert len(read_log(tmp_path)) == 0
+
+
+def test_a_live_writers_folder_can_be_read(tmp_path):
+    run(tmp_path, 5, n_streams=7)
+    with itp.TaskPartitioner(experience_log=tmp_path, n_streams=7):
+        (tmp_path / "experience-0-0-000.itplog").write_bytes(b"")
+        assert len(read_log(tmp_path)) == 5
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_writes_its_own_segment(tmp_path):
+    p = itp.TaskPartitioner(experience_log=tmp_path)
+    for k in range(3):
+        p.report_outcome(p.partition_task(itp.Task(f"parent-{k}", 1)), 1.0, 1.0, True)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            p.report_outcome(p.partition_task(itp.Task("child", 1)), 1.0, 1.0, True)
+            p.close()
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    p.close()
+    ids = [task_id.decode() for task_id in read_log(tmp_path)["task_id"]]
+    assert sorted(ids)[0] == "child"
+    assert {f"parent-{k}" for k in range(3)} <= set(ids)
+
+
+def test_an_empty_folder_name():
+    with pytest.raises(ValueError, match="experience_log"):
+        itp.TaskPartitioner(experience_log="")
 
 
 def test_segments_roll_over(tmp_path, monkeypatch):

@@ -93,6 +93,18 @@ def bad_models(tmp_path, good):
     other = dense_chain(tmp_path / "sha.onnx")
     other.with_suffix(".json").write_text(json.dumps({"sha256": "0" * 64}))
     yield "wrong SHA-256", other, itp.ModelError
+    both = dense_chain(tmp_path / "both.onnx", metadata={"schema": 2})
+    both.with_suffix(".json").write_text('{"schema": 1}')
+    yield "schemas that contradict", both, itp.SchemaError
+    yield "schema true", dense_chain(tmp_path / "true.onnx", metadata={"schema": True}), itp.SchemaError
+    deep = dense_chain(tmp_path / "deep.onnx")
+    deep.with_suffix(".json").write_text("[" * 100_000)
+    yield "deeply nested JSON", deep, itp.ModelError
+    outside = onnx.load(str(good))
+    onnx.save(
+        outside, str(tmp_path / "ext.onnx"), save_as_external_data=True, location="w.bin", size_threshold=0
+    )
+    yield "weights in another file", tmp_path / "ext.onnx", itp.ModelError
     broken = dense_chain(tmp_path / "meta.onnx")
     broken.with_suffix(".json").write_text("{")
     yield "broken JSON", broken, itp.ModelError
@@ -101,7 +113,9 @@ def bad_models(tmp_path, good):
     yield "JSON that is no object", listed, itp.ModelError
 
 
-def test_bad_models_are_refused_and_the_old_one_goes_on(tmp_path, model):
+def test_bad_models_are_refused_and_the_old_one_goes_on(tmp_path, model, monkeypatch):
+    # Weights beside the working directory must not be found either.
+    monkeypatch.chdir(tmp_path)
     with itp.TaskPartitioner(model=model) as p:
         for what, path, error in bad_models(tmp_path, model):
             with pytest.raises(error) as caught:
@@ -189,4 +203,7 @@ def test_a_model_that_fails_in_service_gives_way_to_the_heuristic(model, monkeyp
         assert "device lost" in caplog.text
         nan = np.full((1, 15), np.nan, np.float32)
         monkeypatch.setattr(p._agent.engine, "_run", lambda *_: [nan])
+        assert p.partition_task(itp.Task("t", 10**6)).source == "heuristic"
+        two = np.zeros((2, 15), np.float32)
+        monkeypatch.setattr(p._agent.engine, "_run", lambda *_: [two])
         assert p.partition_task(itp.Task("t", 10**6)).source == "heuristic"

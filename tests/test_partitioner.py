@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import math
 import random
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 import itp
 import reference
 from itp import actions
+from itp._core.decide import Decider
 
 pytestmark = pytest.mark.core
 
@@ -174,6 +176,23 @@ def test_a_demand_nothing_can_meet_is_said(demand, heuristic):
     assert make(heuristic=heuristic).partition_task(itp.Task("t", 10_000_000)).feasible
 
 
+def test_explain_tells_the_demand_that_is_missed():
+    p = make(((200, 10), (100, 10), (300, 10)))
+    small = p.partition_task(itp.Task("a", 100, min_bandwidth_mbps=250))
+    why = {a.stream_ids: a.why_not for a in p.explain(small).actions}
+    assert small.stream_ids == (2,)
+    assert why[(0,)] == "its streams that keep a share have under 250 Mbit/s"
+    both = p.partition_task(itp.Task("a", 100, min_bandwidth_mbps=250, deadline_s=60.0))
+    assert "under 250 Mbit/s" in p.explain(both).actions[0].why_not
+
+
+def test_beyond_six_streams_bandwidth_is_found_on_a_late_one():
+    p = make([(10, 1)] * 6 + [(1000, 50)])
+    d = p.partition_task(itp.Task("t", 1000, min_bandwidth_mbps=500.0))
+    assert d.feasible
+    assert d.stream_ids == (6,)
+
+
 def test_redundancy_sends_whole_copies_on_disjoint_streams():
     p = make()
     d = p.partition_task(itp.Task("t", 5_000_000, redundancy=2))
@@ -267,6 +286,9 @@ def test_outcomes_in_any_order_each_once():
         ({"latency_s": -0.1}, ValueError),
         ({"retransmitted_bytes": -1}, ValueError),
         ({"latency_s": "soon"}, TypeError),
+        ({"latency_s": 10**400}, ValueError),
+        ({"success": "no"}, TypeError),
+        ({"success": math.nan}, TypeError),
     ],
 )
 def test_a_bad_outcome_leaves_the_decision_open(change, error):
@@ -346,6 +368,10 @@ def test_batch():
     with pytest.raises(TypeError, match="Task"):
         p.partition_batch([tasks[0], "t"])
     assert p.metrics().total_decisions == 5
+    before = repr(p.metrics())
+    with pytest.raises(itp.NoStreamError):
+        p.partition_batch([tasks[0], itp.Task("t", 1, redundancy=5)])
+    assert repr(p.metrics()) == before  # all or none
     assert p.partition_batch([]) == []
 
 
@@ -356,7 +382,8 @@ def test_after_close_every_call_raises():
     p.close()
     for call in (
         lambda: p.partition_task(itp.Task("t", 1)),
-        lambda: p.partition_batch([]) or p.partition_batch([itp.Task("t", 1)]),
+        lambda: p.partition_batch([]),
+        lambda: p.network,
         lambda: p.update_stream(0, 1.0, 1.0),
         lambda: p.set_stream_up(0, True),
         lambda: p.report_progress(0, 1),
@@ -402,6 +429,51 @@ def test_only_a_task_is_decided():
         p.explain("t")
     with pytest.raises(TypeError, match="not by hand"):
         itp.Decision()
+
+
+def test_nothing_exists_half_made():
+    for kind in (itp.Decision, itp.Task, Decider):
+        with pytest.raises(TypeError):
+            kind.__new__(kind)
+    d = make().partition_task(itp.Task("t", 1))
+    for unique in (d, itp.NetworkState(), Decider(itp.NetworkState())):
+        with pytest.raises(TypeError, match="cannot be pickled or copied"):
+            copy.copy(unique)
+    d.task.__init__("other", 5)
+    assert d.task == itp.Task("t", 1)
+
+
+def test_a_decider_settles_only_its_own_decisions():
+    mine, other = Decider(itp.NetworkState()), Decider(itp.NetworkState(7))
+    observed = other.observe(itp.Task("t", 1))
+    q_values = np.zeros((1, 15), np.float32)
+    with pytest.raises(ValueError, match="another Decider"):
+        mine.settle(observed, q_values, "v", "onnxruntime")
+    with pytest.raises(ValueError, match="another Decider"):
+        mine.settle_by_rule(observed)
+    with pytest.raises(ValueError, match="those of 4 streams"):
+        other.settle(observed, q_values, "v", "onnxruntime")
+    with pytest.raises(LookupError, match="not settled yet"):
+        other.report(observed, 1.0, 1.0, True, 0)
+    other.settle_by_rule(observed)
+    with pytest.raises(ValueError, match="settled already"):
+        other.settle_by_rule(observed)
+    with pytest.raises(ValueError, match="a Decider already"):
+        Decider(mine.network)
+
+
+def test_an_outcome_reported_from_within_a_report_counts_once():
+    p = make()
+    d = p.partition_task(itp.Task("t", 1))
+
+    class Sneaky:
+        def __float__(self):
+            p.report_outcome(d, 1.0, 1.0, True)
+            return 1.0
+
+    with pytest.raises(itp.OutcomeError, match="reported before"):
+        p.report_outcome(d, Sneaky(), 1.0, True)
+    assert p.metrics().total_outcomes == 1
 
 
 def test_threads_decide_update_and_report():

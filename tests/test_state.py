@@ -154,6 +154,23 @@ def test_ten_thousand_flights_released_in_any_order():
     assert state.work_ahead_bytes(1, now_s=0.0).tolist() == [0] * 4
 
 
+def test_srpt_serves_a_long_line_in_order():
+    state = make(1, "srpt", mbps=0.0)
+    model = reference.Ledger("srpt", AGEING_S)
+    rng = np.random.default_rng(2)
+    for number in range(1, 301):
+        size, priority = int(rng.integers(1, 1000)), float(rng.random())
+        state.admit(number, size, [0], [size], priority=priority, now_s=number / 5)
+        model.admit(number, size, size, priority, number / 5)
+    for delivered in (1, 20_000, 7, 50_000, 10**9):
+        state.report_progress(0, delivered, now_s=61.0)
+        model.serve(delivered, 61.0)
+        for size in (1, 100, 500, 1000):
+            for priority in (0.0, 0.3, 0.6, 1.0):
+                got = state.work_ahead_bytes(size, priority, now_s=61.0)[0]
+                assert got == model.ahead(size, priority, 61.0)
+
+
 def test_vector_entries():
     state = NetworkState(4)
     figures = [(120.0, 18.0, 0.25, 0.99), (1.0, 0.1, 0.0, 1.0), (1e5, 1e4, 1.0, 0.0), (1e9, 1e9, 0.5, 0.5)]
@@ -258,7 +275,12 @@ def test_bad_ledger_entries():
     state = make()
     state.admit(5, 100, [0], [100])
     for call in (
-        lambda: state.admit(5, 100, [0], [100]),
+        lambda: state.admit(5, 100, [1], [100]),
+        lambda: state.admit(-1, 100, [0], [100]),
+        lambda: state.admit(2**64, 100, [0], [100]),
+        lambda: state.release(-1),
+        lambda: state.admit(6, 100, [0, 1], [60, 50]),
+        lambda: state.work_ahead_bytes(1, now_s=-1.0),
         lambda: state.admit(6, 100, [0, 0], [50, 50]),
         lambda: state.admit(6, 100, [0], [101]),
         lambda: state.admit(6, 100, [0, 1], [100]),

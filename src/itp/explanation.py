@@ -57,7 +57,7 @@ def explain(decision: Decision) -> Explanation:
         expected_time_s = q_value = None
         if streams in considered:
             expected_time_s, whole, meets, q_value = considered[streams]
-            why_not = _why_not(decision, paths, streams, expected_time_s, whole, meets or not any_meets)
+            why_not = _why_not(decision, expected_time_s, whole, meets or not any_meets)
         else:
             why_not = _why_impossible(decision, paths, streams)
         action = actions.action_of(streams, n_streams)
@@ -84,19 +84,15 @@ def _why_impossible(decision: Decision, paths: list[dict[str, float]], streams: 
 
 def _why_not(
     decision: Decision,
-    paths: list[dict[str, float]],
-    streams: tuple[int, ...],
     expected_time_s: float,
     whole: bool,
     open_to_task: bool,
 ) -> str:
     task = decision.task
     if not open_to_task:
-        rates = [paths[i]["rate_mbps"] for i in streams]
-        bandwidth_mbps = sum(rates) if task.redundancy == 1 else max(rates)
-        if bandwidth_mbps < task.min_bandwidth_mbps:
-            return f"{bandwidth_mbps:.4g} Mbit/s, under the task's {task.min_bandwidth_mbps:.4g}"
-        return f"misses the deadline of {task.deadline_s:.4g} s"
+        if task.deadline_s is not None and expected_time_s > task.deadline_s:
+            return f"misses the deadline of {task.deadline_s:.4g} s"
+        return f"its streams that keep a share have under {task.min_bandwidth_mbps:.4g} Mbit/s"
     if not whole:
         return "a share falls under the minimum chunk"
     if decision.explored:

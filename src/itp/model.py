@@ -96,12 +96,13 @@ def load_model(model: str | os.PathLike[str]) -> Model:
         raise ModelError(f"{path}: SHA-256 is {sha256}, but {path.with_suffix('.json').name} says {expected}")
     session = _session(path, content)
     _check_signature(path, session)
-    metadata = {**_metadata_inside(path, session), **beside}
-    schema = metadata.get("schema")
-    if schema is None:
+    inside = _metadata_inside(path, session)
+    metadata = {**inside, **beside}
+    for schema in [part["schema"] for part in (inside, beside) if "schema" in part]:
+        if type(schema) is not int or schema != SCHEMA:
+            raise SchemaError(f"{path}: made for state schema {schema!r}; this version has schema {SCHEMA}")
+    if "schema" not in metadata:
         log.warning("%s: no schema in its metadata; taken as schema %d", path, SCHEMA)
-    elif schema != SCHEMA:
-        raise SchemaError(f"{path}: made for state schema {schema!r}; this version has schema {SCHEMA}")
     _check_answers(path, session)
     version = str(metadata.get("version") or f"{path.stem}-{sha256[:8]}")
     return Model(path=path, version=version, sha256=sha256, metadata=metadata, session=session)
@@ -113,7 +114,7 @@ def _metadata_beside(path: Path) -> dict[str, Any]:
         metadata = json.loads(beside.read_text("utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{beside}: the metadata cannot be read: {error}") from error
     if not isinstance(metadata, dict):
         raise ModelError(f"{beside}: the metadata must be a JSON object")
@@ -126,7 +127,7 @@ def _metadata_inside(path: Path, session: Any) -> dict[str, Any]:
         return {}
     try:
         metadata = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: the metadata inside cannot be read: {error}") from error
     if not isinstance(metadata, dict):
         raise ModelError(f"{path}: the metadata inside must be a JSON object")
@@ -143,6 +144,8 @@ def _session(path: Path, content: bytes) -> Any:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Weights in other files would escape the SHA-256: no folder, no such weights.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     try:
         return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions derive from Exception alone

@@ -144,6 +144,7 @@ class TaskPartitioner:
     @property
     def network(self) -> NetworkState:
         """The streams' metrics and the ledger of bytes in flight."""
+        self._check_open()
         return self._network
 
     def update_stream(
@@ -188,13 +189,22 @@ class TaskPartitioner:
     def partition_batch(self, tasks: Iterable[Task]) -> list[Decision]:
         """Decide for several tasks in turn, each seeing the bytes of those before it.
 
-        Nothing is decided if one of them is no Task.
+        All or none: where one fails, as ``partition_task`` would, those before it are taken back.
         """
+        self._check_open()
         tasks = list(tasks)
         for task in tasks:
             if not isinstance(task, Task):
                 raise TypeError(f"tasks must be Task objects; got {task!r}")
-        return [self.partition_task(task) for task in tasks]
+        decisions: list[Decision] = []
+        try:
+            for task in tasks:
+                decisions.append(self.partition_task(task))  # noqa: PERF401 (kept if one fails)
+        except BaseException:
+            for decision in decisions:
+                self._decider.retract(decision)
+            raise
+        return decisions
 
     def report_outcome(
         self,

@@ -4,10 +4,25 @@ from libc.math cimport INFINITY, frexp, ldexp
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from itp._core.arguments cimport byte_count, real_between
-from itp._core.ddouble cimport dd, dd_add, dd_add_d, dd_div, dd_floor, dd_mul_d, dd_of, dd_of_int, dd_sub
+from itp._core.ddouble cimport (
+    dd,
+    dd_add,
+    dd_add_d,
+    dd_difference,
+    dd_div,
+    dd_floor,
+    dd_mul_d,
+    dd_of,
+    dd_of_int,
+    dd_sub,
+)
 
 cdef enum:
     LIMIT = 16      # streams
+
+# A slower stream counts as one of rate 0: a byte would take it 10^200 s.
+cdef double _MIN_RATE_BPS = 1e-200
+cdef double _BEYOND_ANY_SIZE = 1e19
 
 
 cdef void order_by(const double* key, int n, int* order) noexcept nogil:
@@ -122,49 +137,56 @@ cdef uint32_t allocate_water_filling(int64_t size_bytes, const double* rate_Bps,
                                      int n, uint32_t mask, int64_t min_chunk_bytes,
                                      int64_t* chunks) noexcept nogil:
     cdef dd share[LIMIT]
-    cdef dd rate_sum, work, level
-    cdef dd size
+    cdef dd rate_sum, above, last_above, level
     cdef double rate[LIMIT]
     cdef int by_delay[LIMIT]
-    cdef int exponent = _exponent(rate_Bps, n, mask)
     cdef uint32_t filled
-    cdef int i, k, low
+    cdef int i, j, k, last, low
     if not mask & (mask - 1):
         return _single(size_bytes, n, mask, chunks)
-    if not _any_positive(rate_Bps, n, mask):
-        return allocate_proportional(size_bytes, rate_Bps, n, mask, min_chunk_bytes, chunks)
     for i in range(n):
-        rate[i] = ldexp(rate_Bps[i], -exponent)
-        if not rate[i] > 0.0:
+        rate[i] = rate_Bps[i] if rate_Bps[i] >= _MIN_RATE_BPS else 0.0
+    if not _any_positive(rate, n, mask):
+        return allocate_proportional(size_bytes, rate, n, mask, min_chunk_bytes, chunks)
+    for i in range(n):
+        if rate[i] == 0.0:
             mask &= ~(<uint32_t>1 << i)
-    size = dd_of_int(size_bytes)
-    size.hi = ldexp(size.hi, -exponent)
-    size.lo = ldexp(size.lo, -exponent)
     order_by(delay_s, n, by_delay)
     while mask & (mask - 1):
-        # Pour: streams join in order of delay while the level stands above their bottom.
-        rate_sum = dd_of(0.0)
-        work = size
+        # Pour: streams join in order of delay d while S - sum_j r_j (d - d_j), the bytes that
+        # are left once the level has risen to d, is positive. It is the one subtraction here
+        # that can cancel, and its terms are below S: the rest only adds, whatever the metrics.
         filled = 0
+        last = -1
+        last_above = dd_of_int(size_bytes)
+        rate_sum = dd_of(0.0)
         for k in range(n):
             i = by_delay[k]
             if not (mask >> i) & 1:
                 continue
-            # Joins if (S + sum r d) / sum r > d_i, said without the division.
-            if filled and dd_sub(work, dd_mul_d(rate_sum, delay_s[i])).hi <= 0.0:
+            above = dd_of_int(size_bytes)
+            for j in range(n):
+                if (filled >> j) & 1:
+                    if not rate[j] * (delay_s[i] - delay_s[j]) <= _BEYOND_ANY_SIZE:
+                        above = dd_of(-1.0)
+                        break
+                    above = dd_sub(above, dd_mul_d(dd_difference(delay_s[i], delay_s[j]), rate[j]))
+            if not above.hi > 0.0:
                 break
-            rate_sum = dd_add_d(rate_sum, rate[i])
-            work = dd_add(work, dd_mul_d(dd_of(rate[i]), delay_s[i]))
             filled |= <uint32_t>1 << i
-        level = dd_div(work, rate_sum)
+            last = i
+            last_above = above
+            # Divided by 32, so that 16 of the largest doubles do not overflow.
+            rate_sum = dd_add_d(rate_sum, rate[i] / 32.0)
         mask = filled
         if not mask & (mask - 1):
             break
+        last_above.hi /= 32.0
+        last_above.lo /= 32.0
+        level = dd_div(last_above, rate_sum)
         for i in range(n):
             if (mask >> i) & 1:
-                share[i] = dd_mul_d(dd_add_d(level, -delay_s[i]), rate[i])
-                share[i].hi = ldexp(share[i].hi, exponent)
-                share[i].lo = ldexp(share[i].lo, exponent)
+                share[i] = dd_mul_d(dd_add(dd_difference(delay_s[last], delay_s[i]), level), rate[i])
         low = _smallest(share, n, mask)
         if share[low].hi >= <double>min_chunk_bytes:
             _round(size_bytes, share, n, mask, chunks)
@@ -283,7 +305,7 @@ def water_filling(size_bytes, rates_Bps, delays_s, *, min_chunk_bytes=1):
         1 to 2**63 - 1.
     rates_Bps, delays_s : sequence of float
         1 to 16 entries each, finite and >= 0: bytes per second, and seconds before the stream
-        starts on this task. All rates zero means equal shares.
+        starts on this task. A rate under 1e-200 counts as zero; all zero means equal shares.
     min_chunk_bytes : int
         A stream whose share would be smaller is dropped, the smallest first.
 

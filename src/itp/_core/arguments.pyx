@@ -77,7 +77,8 @@ def batch_arrays(out, n, state_dim):
             raise ValueError(f"out lacks {key!r}: expected all of {', '.join([k for k, _, _ in _BATCH])}")
         array = out[key]
         shape = (n, state_dim) if wide else (n,)
-        if not isinstance(array, np.ndarray):
+        # A subclass could run code of its own while the buffer writes through its memory.
+        if type(array) is not np.ndarray:
             raise TypeError(f"out[{key!r}] is a {type(array).__name__}: expected a numpy.ndarray")
         if array.dtype != dtype or array.shape != shape:
             raise ValueError(f"out[{key!r}] is {array.dtype}{array.shape}: expected {dtype}{shape}")
@@ -91,6 +92,8 @@ cdef double real(str name, object value) except? -1:
         return PyFloat_AsDouble(value)
     except TypeError:
         raise TypeError(f"{name} = {value!r}: expected a real number") from None
+    except OverflowError:
+        raise ValueError(f"{name} is beyond any float: expected a smaller number") from None
 
 
 cdef object integer(str name, object value):
@@ -101,11 +104,7 @@ cdef object integer(str name, object value):
 
 
 cdef double real_between(str name, object value, double low, double high, str expected) except? -1:
-    cdef double x
-    try:
-        x = real(name, value)
-    except OverflowError:
-        raise ValueError(f"{name} is beyond any float: expected {expected}") from None
+    cdef double x = real(name, value)
     if not (isfinite(x) and low <= x <= high):
         raise ValueError(f"{name} = {value!r}: expected {expected}")
     return x

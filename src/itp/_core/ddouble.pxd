@@ -47,6 +47,11 @@ cdef inline dd _two_sum(double a, double b) noexcept nogil:
     return r
 
 
+cdef inline dd dd_difference(double a, double b) noexcept nogil:
+    """a - b, exact."""
+    return _two_sum(a, -b)
+
+
 cdef inline dd dd_add(dd a, dd b) noexcept nogil:
     cdef dd s = _two_sum(a.hi, b.hi)
     cdef dd t = _two_sum(a.lo, b.lo)

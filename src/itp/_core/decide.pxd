@@ -67,7 +67,6 @@ cdef class Decider:
     cdef Policy policy
     cdef int turn               # round robin's memory
     cdef Rng rng
-    cdef uint64_t next_number
     cdef Counters counters
     cdef Reliability reliability
     cdef Decision last          # its next state is the next decision's
@@ -76,6 +75,7 @@ cdef class Decider:
     cdef Decision _observe(self, Task task)
     cdef void _explore_or(self, Plan* plan, const Candidates* candidates, uint32_t greedy) noexcept nogil
     cdef int _by_rule(self, Decision decision) except -1
+    cdef int _check_unsettled(self, Decision decision) except -1
     cdef int _settle(self, Decision decision, Rule split) except -1
 
 

@@ -120,6 +120,10 @@ cdef void split_task(Plan* plan, Rule split, const double* success_rate) noexcep
         plan.raw_confidence = 1.0
 
 
+# Set while a Decider makes a Decision: nobody else can, so that none is without task and state.
+cdef bint _being_made = False
+
+
 # A Decision holds a Task, tuples of numbers, strings and a NetworkState, none of which refers
 # to anything: no cycle can go through it, and the collector need not walk it.
 @cython.final
@@ -166,11 +170,10 @@ cdef class Decision:
     """
 
     def __cinit__(self):
+        if not _being_made:
+            raise TypeError("a Decision is made by TaskPartitioner.partition_task, not by hand")
         # Without a ledger entry there is nothing to give back in __dealloc__.
         self.in_ledger = False
-
-    def __init__(self):
-        raise TypeError("a Decision is made by TaskPartitioner.partition_task, not by hand")
 
     def __reduce__(self):
         raise TypeError("a Decision cannot be pickled or copied: its outcome is reported once; see as_dict()")
@@ -297,8 +300,8 @@ cdef class Decider:
     Thread safety: every method holds the GIL from start to end.
     """
 
-    def __init__(self, NetworkState network not None, *, policy="least_completion_time", epsilon=0.0,
-                 seed=None, min_chunk_bytes=65536, RewardWeights weights=None):
+    def __cinit__(self, NetworkState network not None, *, policy="least_completion_time", epsilon=0.0,
+                  seed=None, min_chunk_bytes=65536, RewardWeights weights=None):
         if policy not in _POLICIES:
             raise ValueError(f"heuristic = {policy!r}: expected one of {', '.join(_POLICIES)}")
         self.epsilon = real_between("epsilon", epsilon, 0.0, 1.0, "0 to 1")
@@ -308,11 +311,13 @@ cdef class Decider:
         seed = integer("seed", seed)
         if not 0 <= seed < 1 << 64:
             raise ValueError(f"seed = {seed!r}: expected 0 to 2**64 - 1")
+        if network.has_decider:
+            raise ValueError("network has a Decider already: one alone joins outcomes to its flights")
+        network.has_decider = True
         self.network = network
         self.weights = RewardWeights() if weights is None else weights
         self.policy = _POLICIES.index(policy)
         self.turn = 0
-        self.next_number = 1
         rng_seed(&self.rng, seed)
         memset(&self.counters, 0, sizeof(self.counters))
         memset(&self.reliability, 0, sizeof(self.reliability))
@@ -338,7 +343,12 @@ cdef class Decider:
         if task.redundancy > popcount(network.up):
             raise LookupError(f"task {task.id!r} asks for {task.redundancy} copies on disjoint streams, "
                               f"but {popcount(network.up)} of {network.n_streams} streams are up")
-        d = Decision.__new__(Decision)
+        global _being_made
+        _being_made = True
+        try:
+            d = Decision.__new__(Decision)
+        finally:
+            _being_made = False
         d.task = task
         d.network = network
         d.decided_at_s = unix_s
@@ -408,8 +418,7 @@ cdef class Decider:
             d.stream_ids = _members(plan.mask)
         d.chunk_sizes = _chunk_tuple(plan.chunks, network.n_streams, plan.mask)
         network.reserve(plan.mask)
-        d.number = self.next_number
-        self.next_number += 1
+        d.number = network.last_number + 1
         network.admit_flight(d.number, plan.demand.size_bytes, plan.demand.priority, monotonic_s(), plan.mask,
                              plan.chunks, plan.demand.redundancy > 1)
         d.in_ledger = True
@@ -471,8 +480,9 @@ cdef class Decider:
         cdef Candidates c
         cdef int k, action, best = -1
         cdef bint only_meeting
-        if decision.in_ledger or decision.reported:
-            raise ValueError("the decision is settled already")
+        self._check_unsettled(decision)
+        if plan.paths.n != 4:
+            raise ValueError(f"a model's {N_ACTIONS} actions are those of 4 streams, not of {plan.paths.n}")
         if q_values.shape[0] != 1 or q_values.shape[1] != N_ACTIONS:
             raise ValueError(f"q_values must be float32[1, {N_ACTIONS}]; "
                              f"got [{q_values.shape[0]}, {q_values.shape[1]}]")
@@ -498,10 +508,28 @@ cdef class Decider:
 
     def settle_by_rule(self, Decision decision not None):
         """Complete an observed decision by the heuristic."""
-        if decision.in_ledger or decision.reported:
-            raise ValueError("the decision is settled already")
+        self._check_unsettled(decision)
         self._by_rule(decision)
         return decision
+
+    cdef int _check_unsettled(self, Decision decision) except -1:
+        if decision.network is not self.network:
+            raise ValueError("the decision was observed by another Decider")
+        if decision.in_ledger or decision.reported:
+            raise ValueError("the decision is settled already")
+        return 0
+
+    def retract(self, Decision decision not None):
+        """Take a decision back whose task will not be sent: as if it had not been made."""
+        if decision.network is self.network and decision.in_ledger:
+            decision.in_ledger = False
+            decision.reported = True
+            self.network.release_flight(decision.number, decision.plan.mask, False)
+            self.counters.decisions -= 1
+            self.counters.by_model -= decision.has_q
+            self.counters.explored -= decision.plan.explored
+            self.counters.infeasible -= not decision.plan.feasible
+            self.counters.bytes_decided -= <uint64_t>decision.plan.demand.size_bytes
 
     # --- outcomes ---
 
@@ -520,14 +548,19 @@ cdef class Decider:
         cdef RewardWeights w = self.weights
         cdef int i
         cdef double now_s
+        # Conversions may run code of the caller's, which may report too: convert first, then check.
+        outcome.throughput_mbps = real_between("throughput_mbps", throughput_mbps, 0.0, 1e300, "0 to 1e300")
+        outcome.latency_s = real_between("latency_s", latency_s, 0.0, 1e300, "0 to 1e300")
+        outcome.retransmitted_bytes = byte_count("retransmitted_bytes", retransmitted_bytes, 0)
+        if not isinstance(success, (bool, np.bool_)):
+            raise TypeError(f"success = {success!r}: expected True or False")
+        outcome.success = bool(success)
         if decision.network is not self.network:
             raise LookupError("the decision was not made by this partitioner")
         if decision.reported:
             raise LookupError(f"task {decision.task.id!r}: the outcome was reported before")
-        outcome.throughput_mbps = real_between("throughput_mbps", throughput_mbps, 0.0, 1e300, "0 to 1e300")
-        outcome.latency_s = real_between("latency_s", latency_s, 0.0, 1e300, "0 to 1e300")
-        outcome.success = bool(success)
-        outcome.retransmitted_bytes = byte_count("retransmitted_bytes", retransmitted_bytes, 0)
+        if not decision.in_ledger:
+            raise LookupError(f"task {decision.task.id!r}: the decision is not settled yet")
         outcome.imbalance = decision.plan.imbalance
         reward_terms(&outcome, decision.plan.demand.size_bytes, decision.reference_time_s, &terms)
         decision.reward = weighted(&terms, w.throughput, w.latency, w.imbalance, w.completion,

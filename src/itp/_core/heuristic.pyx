@@ -85,11 +85,10 @@ cdef void _add(const Paths* paths, const Demand* demand, const int* by_delay, ui
 
 
 cdef void enumerate_candidates(const Paths* paths, const Demand* demand, Candidates* out) noexcept nogil:
-    cdef double finish[16]
-    cdef int by_finish[16]
+    cdef double key[16]
     cdef int by_delay[16]
-    cdef uint32_t mask, prefix = 0
-    cdef int i, k, size
+    cdef uint32_t mask
+    cdef int k
     out.count = 0
     order_by(paths.delay_s, paths.n, by_delay)
     if paths.n <= EXHAUSTIVE_STREAMS:
@@ -98,13 +97,26 @@ cdef void enumerate_candidates(const Paths* paths, const Demand* demand, Candida
             if mask & ~paths.up == 0 and (demand.redundancy == 1 or popcount(mask) == demand.redundancy):
                 _add(paths, demand, by_delay, mask, False, out)
         return
-    for i in range(paths.n):
-        finish[i] = _whole_finish_s(paths, i, <double>demand.size_bytes)
-    order_by(finish, paths.n, by_finish)
-    size = 0
     for k in range(paths.n):
-        if (paths.up >> by_finish[k]) & 1:
-            prefix |= <uint32_t>1 << by_finish[k]
+        key[k] = _whole_finish_s(paths, k, <double>demand.size_bytes)
+    _add_prefixes(paths, demand, by_delay, key, out)
+    if demand.min_bandwidth_Bps > 0.0 and not any_candidate_meets(out):
+        # Early finishers may be slow ones: look for the bandwidth where it is.
+        for k in range(paths.n):
+            key[k] = -paths.rate_Bps[k]
+        _add_prefixes(paths, demand, by_delay, key, out)
+
+
+cdef void _add_prefixes(const Paths* paths, const Demand* demand, const int* by_delay, const double* key,
+                        Candidates* out) noexcept nogil:
+    """Add the first one, two, ... streams in order of `key`."""
+    cdef int order[16]
+    cdef uint32_t prefix = 0
+    cdef int k, size = 0
+    order_by(key, paths.n, order)
+    for k in range(paths.n):
+        if (paths.up >> order[k]) & 1:
+            prefix |= <uint32_t>1 << order[k]
             size += 1
             if demand.redundancy == 1 or size == demand.redundancy:
                 _add(paths, demand, by_delay, prefix, True, out)

@@ -1,6 +1,5 @@
 """The one reward, for production, simulator and training alike."""
 cimport cython
-from libc.float cimport DBL_MAX
 from libc.stdint cimport int64_t
 
 from itp._core.arguments cimport byte_count, real_between
@@ -8,18 +7,18 @@ from itp._core.arguments cimport byte_count, real_between
 
 @cython.final
 cdef class RewardWeights:
-    """Weights of the reward's five terms; all finite and >= 0, penalties are subtracted.
+    """Weights of the reward's five terms; from 0 to 1e6, penalties are subtracted.
 
     reward = throughput * improvement - latency * latency penalty - imbalance * stream imbalance
     + completion * completed - retransmission * retransmission penalty
     """
 
-    def __init__(self, *, throughput=1.0, latency=0.5, imbalance=0.3, completion=2.0, retransmission=1.0):
-        self.throughput = real_between("throughput", throughput, 0.0, DBL_MAX, "finite and >= 0")
-        self.latency = real_between("latency", latency, 0.0, DBL_MAX, "finite and >= 0")
-        self.imbalance = real_between("imbalance", imbalance, 0.0, DBL_MAX, "finite and >= 0")
-        self.completion = real_between("completion", completion, 0.0, DBL_MAX, "finite and >= 0")
-        self.retransmission = real_between("retransmission", retransmission, 0.0, DBL_MAX, "finite and >= 0")
+    def __cinit__(self, *, throughput=1.0, latency=0.5, imbalance=0.3, completion=2.0, retransmission=1.0):
+        self.throughput = real_between("throughput", throughput, 0.0, 1e6, "0 to 1e6")
+        self.latency = real_between("latency", latency, 0.0, 1e6, "0 to 1e6")
+        self.imbalance = real_between("imbalance", imbalance, 0.0, 1e6, "0 to 1e6")
+        self.completion = real_between("completion", completion, 0.0, 1e6, "0 to 1e6")
+        self.retransmission = real_between("retransmission", retransmission, 0.0, 1e6, "0 to 1e6")
 
     def as_dict(self):
         """The weights by name."""

@@ -33,6 +33,7 @@ ctypedef struct Queue:
     int64_t head
     int64_t count
     int64_t capacity
+    int64_t* heap               # scratch of `capacity`: what SRPT serves next
     double total_bytes          # sum of left_bytes over the queue, plus orphan_bytes
     double orphan_bytes         # of decisions dropped without an outcome; they only drain
     double drained_bytes        # presumed served since the last report: at most total_bytes
@@ -55,6 +56,8 @@ cdef class NetworkState:
     cdef int order
     cdef uint32_t up
     cdef int64_t in_flight      # tasks decided and not yet reported
+    cdef uint64_t last_number   # of the latest flight; numbers only ever ascend
+    cdef bint has_decider       # one alone numbers the flights and joins their outcomes
 
     # Bring the ledger up to `now_s` and describe the streams to a task.
     cdef void observe(self, int64_t size_bytes, double priority, double now_s, Paths* paths) noexcept nogil

@@ -56,6 +56,7 @@ cdef double utc_time_of_day() noexcept nogil:
 cdef int _queue_reserve(Queue* q) except -1:
     cdef int64_t capacity
     cdef Flight* flights
+    cdef int64_t* heap
     if q.head + q.count < q.capacity:
         return 0
     if q.head > q.capacity // 2:
@@ -67,6 +68,10 @@ cdef int _queue_reserve(Queue* q) except -1:
     if flights == NULL:
         raise MemoryError(f"no memory for {capacity} chunks in flight")
     q.flights = flights
+    heap = <int64_t*>realloc(q.heap, <size_t>capacity * sizeof(int64_t))
+    if heap == NULL:
+        raise MemoryError(f"no memory for {capacity} chunks in flight")
+    q.heap = heap
     q.capacity = capacity
     return 0
 
@@ -131,11 +136,33 @@ cdef double _queue_ahead_bytes(const Queue* q, int order, double size_bytes, int
     return ahead if ahead > 0.0 else 0.0
 
 
+cdef void _sift_down(const Queue* q, int64_t count, int64_t at, double now_s) noexcept nogil:
+    """Restore the heap of flights, the one served first on top, below position `at`."""
+    cdef int64_t child, item = q.heap[at]
+    while 2 * at + 1 < count:
+        child = 2 * at + 1
+        if child + 1 < count and _served_before(q.flights + q.heap[child + 1],
+                                                q.flights + q.heap[child], now_s):
+            child += 1
+        if not _served_before(q.flights + q.heap[child], q.flights + item, now_s):
+            break
+        q.heap[at] = q.heap[child]
+        at = child
+    q.heap[at] = item
+
+
+cdef int64_t _serve_flight(Queue* q, int64_t index, int64_t bytes_left) noexcept nogil:
+    """Deliver what one flight still takes; returns what is left to deliver."""
+    cdef Flight* f = q.flights + index
+    cdef int64_t taken = bytes_left if bytes_left < f.left_bytes else f.left_bytes
+    f.left_bytes -= taken
+    q.total_bytes -= <double>taken
+    return bytes_left - taken
+
+
 cdef void _queue_serve(Queue* q, int order, int64_t delivered_bytes, double now_s) noexcept nogil:
     """Take bytes that are known to be delivered off the line, in service order."""
-    cdef Flight* first
-    cdef Flight* f
-    cdef int64_t i, taken, scan_from = q.head
+    cdef int64_t i, count = 0
     q.drained_bytes = 0.0
     q.drained_at_s = now_s
     if q.orphan_bytes > 0.0:
@@ -146,23 +173,25 @@ cdef void _queue_serve(Queue* q, int order, int64_t delivered_bytes, double now_
         delivered_bytes -= <int64_t>q.orphan_bytes
         q.total_bytes -= q.orphan_bytes
         q.orphan_bytes = 0.0
-    while delivered_bytes > 0:
-        first = NULL
-        for i in range(scan_from, q.head + q.count):
-            f = q.flights + i
-            if f.left_bytes == 0:
-                continue
-            if first == NULL or _served_before(f, first, now_s):
-                first = f
-            if order == FIFO:
-                scan_from = i
-                break
-        if first == NULL:
-            return
-        taken = delivered_bytes if delivered_bytes < first.left_bytes else first.left_bytes
-        first.left_bytes -= taken
-        delivered_bytes -= taken
-        q.total_bytes -= <double>taken
+    if order == FIFO:
+        for i in range(q.head, q.head + q.count):
+            if delivered_bytes == 0:
+                return
+            delivered_bytes = _serve_flight(q, i, delivered_bytes)
+        return
+    for i in range(q.head, q.head + q.count):
+        if q.flights[i].left_bytes > 0:
+            q.heap[count] = i
+            count += 1
+    for i in range(count // 2 - 1, -1, -1):
+        _sift_down(q, count, i, now_s)
+    while delivered_bytes > 0 and count > 0:
+        delivered_bytes = _serve_flight(q, q.heap[0], delivered_bytes)
+        if q.flights[q.heap[0]].left_bytes == 0:
+            count -= 1
+            q.heap[0] = q.heap[count]
+            if count > 0:
+                _sift_down(q, count, 0, now_s)
 
 
 cdef bint _queue_remove(Queue* q, uint64_t number, bint orphan) noexcept nogil:
@@ -206,7 +235,7 @@ cdef class NetworkState:
 
     The ledger holds every chunk from the decision to its outcome. Between reports a stream is
     presumed to serve its line at its bandwidth; progress and outcomes replace the presumption
-    by fact. `now_s` is any monotonic clock in seconds; None reads CLOCK_MONOTONIC.
+    by fact. `now_s` is any monotonic clock in seconds, >= 0; None reads CLOCK_MONOTONIC.
 
     Parameters
     ----------
@@ -226,16 +255,18 @@ cdef class NetworkState:
     def __cinit__(self, n_streams=4, service_order="fifo"):
         cdef int i
         memset(self.queues, 0, sizeof(self.queues))
-        if isinstance(n_streams, bool) or not isinstance(n_streams, int):
-            raise TypeError(f"n_streams must be an integer from 1 to {MAX_STREAMS}; got {n_streams!r}")
-        if not 1 <= n_streams <= MAX_STREAMS:
-            raise ValueError(f"n_streams must be from 1 to {MAX_STREAMS}; got {n_streams}")
+        if isinstance(n_streams, bool):
+            raise TypeError(f"n_streams = {n_streams!r}: expected an integer")
+        if not 1 <= integer("n_streams", n_streams) <= MAX_STREAMS:
+            raise ValueError(f"n_streams = {n_streams!r}: expected 1 to {MAX_STREAMS}")
         if service_order not in ("fifo", "srpt"):
             raise ValueError(f"service_order must be 'fifo' or 'srpt'; got {service_order!r}")
         self.n_streams = n_streams
         self.order = SRPT if service_order == "srpt" else FIFO
         self.up = (1 << self.n_streams) - 1
         self.in_flight = 0
+        self.last_number = 0
+        self.has_decider = False
         for i in range(MAX_STREAMS):
             self._set_metrics(i, 100.0, 0.02, 1.0, -1.0)
 
@@ -243,6 +274,7 @@ cdef class NetworkState:
         cdef int i
         for i in range(MAX_STREAMS):
             free(self.queues[i].flights)
+            free(self.queues[i].heap)
 
     cdef void _set_metrics(self, int i, double bandwidth_mbps, double latency_s,
                            double success_rate, double congestion) noexcept nogil:
@@ -353,9 +385,13 @@ cdef class NetworkState:
         cdef int64_t chunks[16]
         cdef uint32_t mask = 0
         cdef int64_t size = byte_count("size_bytes", size_bytes, 1)
-        cdef uint64_t flight = number
+        cdef uint64_t flight
         cdef double weight = real_between("priority", priority, 0.0, 1.0, "from 0 to 1")
+        cdef int64_t total = 0
         cdef int i
+        if not self.last_number < integer("number", number) < 1 << 63:
+            raise ValueError(f"number = {number!r}: expected more than every earlier one, {self.last_number}")
+        flight = number
         if len(stream_ids) != len(chunk_sizes) or not stream_ids:
             raise ValueError("stream_ids and chunk_sizes must have the same length, at least 1; "
                              f"got {len(stream_ids)} and {len(chunk_sizes)}")
@@ -364,21 +400,21 @@ cdef class NetworkState:
             if (mask >> i) & 1:
                 raise ValueError(f"stream_ids must differ; {i} stands twice")
             chunks[i] = byte_count("chunk_sizes", chunk, 1)
-            if chunks[i] > size:
-                raise ValueError(f"a chunk of {chunk} bytes exceeds the task's {size_bytes}")
+            if chunks[i] > size - total:
+                raise ValueError(f"chunk_sizes add up to more than the task's {size_bytes} bytes")
+            total += chunks[i]
             mask |= <uint32_t>1 << i
-        for i in range(self.n_streams):
-            if (mask >> i) & 1 and self.queues[i].count:
-                if self.queues[i].flights[self.queues[i].head + self.queues[i].count - 1].number >= flight:
-                    raise ValueError(f"number must exceed every earlier one; got {number}")
         self.reserve(mask)
         self.admit_flight(flight, size, weight, _now(now_s), mask, chunks, False)
 
     def release(self, number, *, now_s=None):
         """Take a decision's chunks out, as its task is over; False if there are none of it."""
         cdef double now = _now(now_s)
-        cdef uint64_t flight = number
+        cdef uint64_t flight
         cdef int i
+        if not 0 <= integer("number", number) < 1 << 63:
+            raise ValueError(f"number = {number!r}: expected 0 to 2**63 - 1")
+        flight = number
         for i in range(self.n_streams):
             self._drain(i, now)
         return self.release_flight(flight, (1 << self.n_streams) - 1, False)
@@ -502,6 +538,7 @@ cdef class NetworkState:
             q.count += 1
             q.total_bytes += <double>chunks[i]
         self.in_flight += 1
+        self.last_number = number
 
     cdef bint release_flight(self, uint64_t number, uint32_t mask, bint orphan) noexcept nogil:
         cdef bint found = False
@@ -517,4 +554,4 @@ cdef class NetworkState:
 cdef double _now(object now_s) except? -1.0:
     if now_s is None:
         return monotonic_s()
-    return real_between("now_s", now_s, -DBL_MAX, DBL_MAX, "finite seconds")
+    return real_between("now_s", now_s, 0.0, DBL_MAX, "finite seconds >= 0")

@@ -35,7 +35,8 @@ cdef class Task:
         With the argument's name, its value and what was expected.
     """
 
-    def __init__(self, id, size_bytes, priority=0.5, deadline_s=None, min_bandwidth_mbps=0.0, redundancy=1):
+    # In __cinit__, so that no Task exists whose values were not checked, or changes them later.
+    def __cinit__(self, id, size_bytes, priority=0.5, deadline_s=None, min_bandwidth_mbps=0.0, redundancy=1):
         if not isinstance(id, str):
             raise TypeError(f"id = {id!r}: expected a str")
         cdef int64_t size = byte_count("size_bytes", size_bytes, 1)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
+from itp import __version__
 from itp.errors import ItpError
 
 COMMANDS = ("demo", "info", "recv", "send", "bench")
@@ -24,6 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="itp", description="Intelligent Task Partitioning over parallel WAN streams."
     )
+    parser.add_argument("--version", action="version", version=f"itp {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
         importlib.import_module(f"itp.cli.{name}").register(subparsers)
@@ -37,20 +40,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in ("rich", "blake3", "xxhash"):
             raise
-        print(f"itp: the command line needs {error.name}: pip install 'itp[cli,transport]'", file=sys.stderr)
+        needs = "pip install rich blake3 xxhash (the extras [cli,transport] of itp)"
+        print(f"itp: the command line needs {error.name}: {needs}", file=sys.stderr)
         return 1
     args = parser.parse_args(argv)
     try:
-        return int(args.run(args))
+        code = int(args.run(args))
+        sys.stdout.flush()
     except UsageError as error:
         print(f"itp {args.command}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter's last flush must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ItpError, OSError) as error:
         print(f"itp {args.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"itp {args.command}: interrupted", file=sys.stderr)
         return 130
+    return code
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ segment of its own; a record cut off by a crash is left out when reading.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import struct
 import threading
@@ -24,11 +25,14 @@ from itp._core.decide import Decision
 from itp._core.state import SCHEMA
 from itp.errors import LogError
 
+log = logging.getLogger("itp")
+
 FORMAT = "itp-experience"
 VERSION = 1
 SEGMENT_BYTES = 64 * 2**20
 FLUSH_BYTES = 64 * 2**10
 FLUSH_S = 1.0
+PENDING_BYTES = 16 * 2**20
 TASK_ID_BYTES = 64
 VERSION_BYTES = 64
 SOURCES = ("heuristic", "onnxruntime")
@@ -63,7 +67,11 @@ def record_dtype(n_streams: int) -> np.dtype[np.void]:
 class ExperienceLog:
     """Appends joined experiences to a segment in a folder.
 
-    Records are gathered and written every 64 KiB or second, and on ``flush`` and ``close``.
+    Records are gathered and written every 64 KiB or second, and on ``flush`` and ``close``. A folder
+    that cannot be written for a while (a full disk) does not disturb whoever reports outcomes: up to
+    16 MiB of records wait, the log says so, and ``close`` raises if some are lost in the end. After a
+    fork the child writes a segment of its own.
+
     Thread safety: all methods may be called from several threads.
 
     Raises
@@ -73,20 +81,28 @@ class ExperienceLog:
     """
 
     def __init__(self, folder: str | os.PathLike[str], n_streams: int) -> None:
+        if not os.fspath(folder):
+            raise ValueError("experience_log = '': expected a folder")
         self.folder = Path(folder)
         self.n_streams = n_streams
-        self._lock = threading.Lock()
-        self._buffer = bytearray()
-        self._written_bytes = 0
-        self._flushed_at_s = time.monotonic()
-        self._file: FileIO | None = None
+        self.lost_records = 0
+        """Records that did not fit what may wait."""
+        self._start()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._open_segment()
         except OSError as error:
-            raise LogError(
-                f"{self.folder}: cannot hold an experience log: {error.strerror or error}"
-            ) from error
+            raise LogError(f"{self.folder}: no log can be kept here: {error.strerror or error}") from error
+
+    def _start(self) -> None:
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._buffer = bytearray()
+        self._segment_bytes = 0
+        self._file: FileIO | None = None
+        self._timer: threading.Timer | None = None
+        self._failing = False
+        self._closed = False
 
     def _open_segment(self) -> None:
         # Time first, so that names sort by age; the process and a counter make them unique.
@@ -94,7 +110,7 @@ class ExperienceLog:
         for attempt in range(1000):
             path = self.folder / f"experience-{stamp}-{os.getpid()}-{attempt:03d}.itplog"
             try:
-                self._file = open(path, "xb", buffering=0)  # noqa: SIM115 (closed by close())
+                file = open(path, "xb", buffering=0)  # noqa: SIM115 (closed by close())
                 break
             except FileExistsError:
                 continue
@@ -107,8 +123,14 @@ class ExperienceLog:
             "n_streams": self.n_streams,
             "record_bytes": record_dtype(self.n_streams).itemsize,
         }
-        self._buffer += (json.dumps(header) + "\n").encode()
-        self._written_bytes = 0
+        try:
+            file.write((json.dumps(header) + "\n").encode())
+        except BaseException:
+            file.close()
+            path.unlink()
+            raise
+        self._file = file
+        self._segment_bytes = 0
 
     def append(self, decision: Decision, *, done: bool) -> None:
         """Add a reported decision; `done` marks the last one, whose next state is its own."""
@@ -131,44 +153,97 @@ class ExperienceLog:
                 (decision.model_version or "").encode("utf-8", "replace"),
             )
         )
+        if os.getpid() != self._pid:
+            # What the parent had gathered is the parent's to write.
+            self._start()
         with self._lock:
+            if self._closed:
+                raise LogError(f"{self.folder}: the log is closed")
+            if len(self._buffer) + len(body) > PENDING_BYTES:
+                self.lost_records += 1
+                return
             self._buffer += body + zlib.crc32(body).to_bytes(4, "little")
-            now_s = time.monotonic()
-            if len(self._buffer) >= FLUSH_BYTES or now_s - self._flushed_at_s >= FLUSH_S:
-                self._write(now_s)
+            if len(self._buffer) >= FLUSH_BYTES and not self._failing:
+                self._try_write()
+            elif self._timer is None:
+                self._timer = threading.Timer(FLUSH_S, self._on_timer)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def _on_timer(self) -> None:
+        with self._lock:
+            self._timer = None
+            if not self._closed:
+                self._try_write()
+
+    def _try_write(self) -> OSError | None:
+        """Write what has been gathered; on failure it stays for the next attempt."""
+        try:
+            if self._file is None:
+                self._open_segment()
+            self._write(self._file)
+        except OSError as error:
+            if not self._failing:
+                log.warning("%s: records wait, for it cannot be written: %s", self.folder, error)
+            self._failing = True
+            return error
+        if self._failing:
+            log.warning("%s: can be written again; %d records were lost", self.folder, self.lost_records)
+        self._failing = False
+        return None
+
+    def _write(self, file: FileIO | None) -> None:
+        if file is None:
+            return
+        while self._buffer:
+            written = file.write(self._buffer)
+            self._segment_bytes += written
+            del self._buffer[:written]
+        if self._segment_bytes >= SEGMENT_BYTES:
+            self._file = None
+            file.close()
 
     def flush(self) -> None:
-        """Write what is gathered and make it durable."""
+        """Write what has been gathered and make it durable; LogError if that fails."""
         with self._lock:
-            self._write(time.monotonic())
-            if self._file is not None:
-                os.fsync(self._file.fileno())
+            self._flush()
 
-    def _write(self, now_s: float) -> None:
-        if self._file is None:
-            raise LogError(f"{self.folder}: the log is closed")
-        self._flushed_at_s = now_s
-        try:
-            while self._buffer:
-                written = self._file.write(self._buffer)
-                self._written_bytes += written
-                del self._buffer[:written]
-            if self._written_bytes >= SEGMENT_BYTES:
-                self._file.close()
-                self._open_segment()
-        except OSError as error:
-            # The records stay in the buffer for the next attempt; the file ends in a part of one.
+    def _flush(self) -> None:
+        error = self._try_write()
+        if error is None and self._file is not None:
+            try:
+                os.fsync(self._file.fileno())
+            except OSError as failed:
+                error = failed
+        if error is not None:
             raise LogError(f"{self.folder}: cannot be written: {error.strerror or error}") from error
 
     def close(self) -> None:
-        """Write, make durable, close; closing twice is allowed."""
-        if self._file is None:
-            return
-        try:
-            self.flush()
-        finally:
-            self._file.close()
-            self._file = None
+        """Write, make durable, close; closing twice is allowed.
+
+        Raises
+        ------
+        LogError
+            Records were lost. The log is closed all the same.
+        """
+        with self._lock:
+            if self._closed or os.getpid() != self._pid:
+                return
+            self._closed = True
+            if self._timer is not None:
+                self._timer.cancel()
+            try:
+                self._flush()
+            except LogError as error:
+                waiting = len(self._buffer) // record_dtype(self.n_streams).itemsize
+                self.lost_records += waiting
+                raise LogError(f"{error}; {self.lost_records} records are lost") from error
+            finally:
+                if self._file is not None:
+                    self._file.close()
+                    self._file = None
+            if self.lost_records:
+                raise LogError(f"{self.folder}: {self.lost_records} records were lost while it was full")
 
     def __enter__(self) -> ExperienceLog:
         return self
@@ -193,7 +268,8 @@ def read_log(folder: str | os.PathLike[str]) -> npt.NDArray[np.void]:
     folder = Path(folder)
     if not folder.is_dir():
         raise LogError(f"{folder}: no such folder")
-    segments = [_read_segment(path) for path in sorted(folder.glob("experience-*.itplog"))]
+    read = (_read_segment(path) for path in sorted(folder.glob("experience-*.itplog")))
+    segments = [segment for segment in read if segment is not None]
     if not segments:
         return np.empty(0, dtype=record_dtype(4))
     if len({segment.dtype.itemsize for segment in segments}) > 1:
@@ -201,21 +277,22 @@ def read_log(folder: str | os.PathLike[str]) -> npt.NDArray[np.void]:
     return np.concatenate(segments)
 
 
-def _read_segment(path: Path) -> npt.NDArray[np.void]:
+def _read_segment(path: Path) -> npt.NDArray[np.void] | None:
+    """A segment's whole records; None if it was cut off inside its header."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise LogError(f"{path}: cannot be read: {error.strerror or error}") from error
     line, newline, records = content.partition(b"\n")
     if not newline:
-        if len(content) < 256:  # cut off inside the header: nothing was recorded
-            return np.empty(0, dtype=record_dtype(4))
+        if len(content) < 256:  # nothing was recorded yet
+            return None
         raise LogError(f"{path}: not an experience log")
     try:
         header = json.loads(line)
         known = header["format"] == FORMAT and header["version"] == VERSION and header["schema"] == SCHEMA
         dtype = record_dtype(header["n_streams"]) if known and 1 <= header["n_streams"] <= 16 else None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise LogError(f"{path}: not an experience log") from error
     if dtype is None or header.get("record_bytes") != dtype.itemsize:
         raise LogError(
