@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 
 from itp._core.decide import Decider, Decision
 from itp._core.task import Task
@@ -14,18 +16,31 @@ log = logging.getLogger("itp")
 class DQNAgent:
     """Decides with an engine, exploration and masks; falls back to the decider's heuristic.
 
-    Thread safety: ``decide`` reads the engine once, so that a swap is atomic.
+    Attributes
+    ----------
+    decide : callable
+        From a Task to a Decision; LookupError if too few streams are up. Without an engine it is the
+        compiled call itself.
+
+    Notes
+    -----
+    Thread safety: ``serve`` replaces engine and ``decide`` by one reference each, and a decision
+    reads one of them once: it is made by the old model or by the new one.
     """
 
-    def __init__(self, decider: Decider, engine: OnnxRuntimeEngine | None) -> None:
-        self._decider = decider
-        self.engine = engine
+    decide: Callable[[Task], Decision]
 
-    def decide(self, task: Task) -> Decision:
-        """One decision; LookupError if too few streams are up."""
-        engine = self.engine
-        if engine is None:
-            return self._decider.decide(task)
+    def __init__(self, decider: Decider) -> None:
+        self._decider = decider
+        self.engine: OnnxRuntimeEngine | None = None
+        self.decide = decider.decide
+
+    def serve(self, engine: OnnxRuntimeEngine) -> None:
+        """Decide with this engine from the next decision on."""
+        self.engine = engine
+        self.decide = partial(self._decide, engine)
+
+    def _decide(self, engine: OnnxRuntimeEngine, task: Task) -> Decision:
         decision = self._decider.observe(task)
         try:
             q_values = engine.q_values(decision.state)

@@ -114,11 +114,10 @@ class TaskPartitioner:
             min_chunk_bytes=min_chunk_bytes,
             weights=reward_weights,
         )
-        self._agent = DQNAgent(self._decider, None)
-        self._decide = self._agent.decide
+        self._agent = DQNAgent(self._decider)
         self._engine_name = engine
         if model is not None and engine != "heuristic":
-            self._agent.engine = self._load(model)
+            self._agent.serve(self._load(model))
         self._log = None if experience_log is None else ExperienceLog(experience_log, n_streams)
         # Reported decisions that wait for the next decision's state.
         self._incomplete: deque[Decision] = deque()
@@ -182,7 +181,7 @@ class TaskPartitioner:
         if self._closed:
             raise ClosedError("the partitioner is closed")
         try:
-            return self._decide(task)
+            return self._agent.decide(task)
         except LookupError as error:
             raise NoStreamError(str(error)) from None
 
@@ -298,7 +297,7 @@ class TaskPartitioner:
         self._check_open()
         if self._engine_name == "heuristic":
             raise ValueError("engine='heuristic' serves no model; make the partitioner with engine='auto'")
-        self._agent.engine = self._load(model)
+        self._agent.serve(self._load(model))
 
     # --- the end ---
 

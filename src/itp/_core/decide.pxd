@@ -37,6 +37,7 @@ cdef class Decision:
     cdef readonly uint64_t number
     cdef readonly double decided_at_s
     cdef double reference_time_s
+    cdef double observed_s      # monotonic
     cdef readonly double reward
     cdef readonly double completed_at_s
     cdef NetworkState network

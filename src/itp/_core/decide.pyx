@@ -4,6 +4,9 @@ A decision keeps the GIL from start to end, so that no other thread can make it 
 allocates nothing but the Decision and its two tuples.
 """
 cimport cython
+from cpython.long cimport PyLong_FromLongLong
+from cpython.ref cimport Py_INCREF
+from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from libc.math cimport INFINITY, isfinite
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -26,6 +29,7 @@ from itp._core.heuristic cimport (
     LEAST_COMPLETION_TIME,
     Candidates,
     Demand,
+    all_together,
     any_candidate_meets,
     choose_by_rule,
     enumerate_candidates,
@@ -359,7 +363,8 @@ cdef class Decider:
         demand.min_bandwidth_Bps = task.min_bandwidth_mbps * 125000.0
         demand.redundancy = task.redundancy
         demand.min_chunk_bytes = self.min_chunk_bytes
-        network.observe(task.size_bytes, task.priority, monotonic_s(), &d.plan.paths)
+        d.observed_s = monotonic_s()
+        network.observe(task.size_bytes, task.priority, d.observed_s, &d.plan.paths)
         network.assemble(&d.plan.paths, task.size_bytes, task.priority,
                          (unix_s % 86400.0) / 86400.0, d.state_now)
         for i in range(network.n_streams):
@@ -419,7 +424,7 @@ cdef class Decider:
         d.chunk_sizes = _chunk_tuple(plan.chunks, network.n_streams, plan.mask)
         network.reserve(plan.mask)
         d.number = network.last_number + 1
-        network.admit_flight(d.number, plan.demand.size_bytes, plan.demand.priority, monotonic_s(), plan.mask,
+        network.admit_flight(d.number, plan.demand.size_bytes, plan.demand.priority, d.observed_s, plan.mask,
                              plan.chunks, plan.demand.redundancy > 1)
         d.in_ledger = True
         self.counters.decisions += 1
@@ -446,9 +451,13 @@ cdef class Decider:
         cdef Rule split = WATER_FILLING
         cdef uint32_t greedy
         cdef double success_rate[16]
-        enumerate_candidates(&plan.paths, &plan.demand, &c)
-        greedy = c.mask[least_completion(&c)]
-        if self.policy != LEAST_COMPLETION_TIME:
+        c.count = 0
+        if self.policy == LEAST_COMPLETION_TIME:
+            if self.epsilon > 0.0 or not all_together(&plan.paths, &plan.demand, &greedy):
+                enumerate_candidates(&plan.paths, &plan.demand, &c)
+                greedy = c.mask[least_completion(&c)]
+        else:
+            enumerate_candidates(&plan.paths, &plan.demand, &c)
             # A rule that breaks a demand which some action meets gives way.
             plan.action_mask = choose_by_rule(self.policy, &plan.paths, &plan.demand, &self.turn, &split)
             for i in range(plan.paths.n):
@@ -458,6 +467,7 @@ cdef class Decider:
                     or not any_candidate_meets(&c)):
                 greedy = plan.action_mask
             else:
+                greedy = c.mask[least_completion(&c)]
                 split = WATER_FILLING
         self._explore_or(plan, &c, greedy)
         if plan.explored:
@@ -599,8 +609,15 @@ cdef class Decider:
 
 
 cdef tuple _chunk_tuple(const int64_t* chunks, int n, uint32_t mask):
-    cdef int i
-    return tuple([chunks[i] for i in range(n) if (mask >> i) & 1])
+    cdef tuple result = PyTuple_New(popcount(mask))
+    cdef int i, k = 0
+    for i in range(n):
+        if (mask >> i) & 1:
+            chunk = PyLong_FromLongLong(chunks[i])
+            Py_INCREF(chunk)  # SET_ITEM takes the reference over
+            PyTuple_SET_ITEM(result, k, chunk)
+            k += 1
+    return result
 
 
 def action_number(streams, n_streams):

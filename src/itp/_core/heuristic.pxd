@@ -39,6 +39,10 @@ cdef void enumerate_candidates(const Paths* paths, const Demand* demand, Candida
 
 cdef bint any_candidate_meets(const Candidates* candidates) noexcept nogil
 
+# Whether water-filling over all streams that are up meets the demand with every share of the
+# minimum size. Then the streams it uses are the best candidate there is: a subset only takes longer.
+cdef bint all_together(const Paths* paths, const Demand* demand, uint32_t* mask) noexcept nogil
+
 # Index of the candidate with the least completion time among those that meet the demand
 # (of all, where none does).
 cdef int least_completion(const Candidates* candidates) noexcept nogil

@@ -130,6 +130,24 @@ cdef bint any_candidate_meets(const Candidates* candidates) noexcept nogil:
     return False
 
 
+cdef bint all_together(const Paths* paths, const Demand* demand, uint32_t* mask) noexcept nogil:
+    cdef int by_delay[16]
+    cdef double completion, smallest = INFINITY, share
+    cdef int i
+    if demand.redundancy > 1:
+        return False
+    order_by(paths.delay_s, paths.n, by_delay)
+    completion = water_level_s(<double>demand.size_bytes, paths.rate_Bps, paths.delay_s, by_delay, paths.n,
+                               paths.up, 0.0, mask)
+    if mask[0] & (mask[0] - 1):
+        for i in range(paths.n):
+            if (mask[0] >> i) & 1:
+                share = paths.rate_Bps[i] * (completion - paths.delay_s[i])
+                if share < smallest:
+                    smallest = share
+    return smallest >= <double>demand.min_chunk_bytes and meets_demand(paths, demand, mask[0], completion)
+
+
 cdef int least_completion(const Candidates* candidates) noexcept nogil:
     cdef int k, best = -1
     cdef bint any_meets = any_candidate_meets(candidates)
