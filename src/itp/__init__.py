@@ -6,7 +6,7 @@
 import logging
 
 from itp import actions
-from itp._core.decide import Decision
+from itp._core.decision import Decision
 from itp._core.replay import PrioritizedReplayBuffer
 from itp._core.reward import RewardWeights
 from itp._core.state import NetworkState

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import cache
 from itertools import chain, combinations
 
-from itp._core.decide import action_number
+from itp._core.decision import action_number
 
 
 @cache

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from itp._core.decide import Decider, Decision
+from itp._core.decide import Decider
+from itp._core.decision import Decision
 from itp._core.task import Task
 from itp.engine import OnnxRuntimeEngine
 

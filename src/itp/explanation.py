@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from itp import actions
-from itp._core.decide import Decision
+from itp._core.decision import Decision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

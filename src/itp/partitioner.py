@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any
 
-from itp._core.decide import Decider, Decision
+from itp._core.decide import Decider
+from itp._core.decision import Decision
 from itp._core.reward import RewardWeights
 from itp._core.state import NetworkState
 from itp._core.task import Task

@@ -3,50 +3,15 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from itp._core.alloc cimport Rule
 from itp._core.calibration cimport Reliability
-from itp._core.heuristic cimport Candidates, Demand, Policy
+from itp._core.decision cimport Decision, Plan
+from itp._core.heuristic cimport Candidates, Policy
 from itp._core.reward cimport RewardWeights
 from itp._core.rng cimport Rng
-from itp._core.state cimport NetworkState, Paths
+from itp._core.state cimport NetworkState
 from itp._core.task cimport Task
 
 cdef enum:
     N_ACTIONS = 15              # of schema 1
-
-ctypedef struct Plan:
-    Paths paths                 # what was seen
-    Demand demand
-    uint32_t action_mask        # what was chosen ...
-    uint32_t mask               # ... and the streams of it that keep a chunk
-    int64_t chunks[16]
-    double expected_time_s
-    double imbalance            # 1 - first planned finish / last planned finish
-    double raw_confidence
-    double confidence
-    double propensity
-    bint explored
-    bint feasible
-
-
-cdef class Decision:
-    cdef Plan plan
-    cdef float state_now[68]
-    cdef float state_next[68]
-    cdef float q_values[15]
-    cdef bint has_q, has_next, in_ledger
-    cdef readonly bint reported
-    cdef readonly uint64_t number
-    cdef readonly double decided_at_s
-    cdef double reference_time_s
-    cdef double observed_s      # monotonic
-    cdef readonly double reward
-    cdef readonly double completed_at_s
-    cdef NetworkState network
-    cdef readonly Task task
-    cdef readonly tuple stream_ids
-    cdef readonly tuple chunk_sizes
-    cdef readonly str source
-    cdef readonly str model_version
-
 
 ctypedef struct Counters:
     uint64_t decisions
@@ -79,9 +44,6 @@ cdef class Decider:
     cdef int _check_unsettled(self, Decision decision) except -1
     cdef int _settle(self, Decision decision, Rule split) except -1
 
-
-# A mask's number among all non-empty subsets of n streams, by size, then by sorted members.
-cdef int action_of_mask(uint32_t mask, int n) noexcept nogil
 
 # Fill in mask, chunks, expected time and raw confidence for plan.action_mask.
 cdef void split_task(Plan* plan, Rule split, const double* success_rate) noexcept nogil

@@ -1,14 +1,12 @@
-# Stream metrics, the ledger of bytes in flight, and the state vector: data dictionary.
+# Stream metrics, every stream's ledger, and the state vector: data dictionary.
 from libc.math cimport log2
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from itp._core.ledger cimport Queue
 
 cdef enum:
     MAX_STREAMS = 16
     MAX_STATE = 4 * MAX_STREAMS + 4
-
-cdef enum ServiceOrder:
-    FIFO = 0
-    SRPT = 1
 
 # What is known of one stream.
 ctypedef struct StreamMetrics:
@@ -18,26 +16,6 @@ ctypedef struct StreamMetrics:
     double congestion           # the caller's own measure in [0, 1], or -1: taken from the ledger
     float bandwidth_scaled      # state entries, cached because logarithms are slow
     float latency_scaled
-
-# One task's chunk on one stream, not yet reported as done.
-ctypedef struct Flight:
-    uint64_t number             # of the decision; ascending, so the queue is sorted by it
-    int64_t left_bytes          # of the chunk, as far as progress reports have told
-    int64_t elsewhere_bytes     # of the task on other streams: left + elsewhere ranks it under SRPT
-    double admitted_s
-    int priority_class
-
-# The chunks of one stream in order of admission: flights[head : head + count].
-ctypedef struct Queue:
-    Flight* flights
-    int64_t head
-    int64_t count
-    int64_t capacity
-    int64_t* heap               # scratch of `capacity`: what SRPT serves next
-    double total_bytes          # sum of left_bytes over the queue, plus orphan_bytes
-    double orphan_bytes         # of decisions dropped without an outcome; they only drain
-    double drained_bytes        # presumed served since the last report: at most total_bytes
-    double drained_at_s
 
 # What a policy sees of all streams, at one moment, for one task.
 ctypedef struct Paths:
@@ -79,7 +57,12 @@ cdef class NetworkState:
 
 
 cdef double monotonic_s() noexcept nogil
-cdef double utc_time_of_day() noexcept nogil
+cdef double unix_s() noexcept nogil
+
+
+cdef inline double day_fraction(double unix_s) noexcept nogil:
+    """Time of day in UTC, in [0, 1)."""
+    return (unix_s % 86400.0) / 86400.0
 
 
 cdef inline int popcount(uint32_t mask) noexcept nogil:
@@ -88,11 +71,6 @@ cdef inline int popcount(uint32_t mask) noexcept nogil:
         mask &= mask - 1
         count += 1
     return count
-
-
-cdef inline int priority_class(double priority) noexcept nogil:
-    """Four classes of equal width; a higher one is served first under SRPT."""
-    return 3 if priority >= 0.75 else <int>(priority * 4.0)
 
 
 cdef inline float scaled(double value, double low, double decades_log2) noexcept nogil:

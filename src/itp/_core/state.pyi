@@ -5,7 +5,6 @@ import numpy as np
 import numpy.typing as npt
 
 SCHEMA: int
-AGEING_S: float
 QUEUE_DEPTH_HALF: int
 
 @final

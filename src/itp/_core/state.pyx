@@ -1,13 +1,25 @@
-"""Stream metrics, the ledger of bytes in flight, and the state vector (schema 1)."""
+"""Stream metrics, every stream's ledger, and the state vector (schema 1)."""
 cimport cython
 from libc.float cimport DBL_MAX
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport free, realloc
-from libc.string cimport memmove, memset
+from libc.string cimport memset
 
 import numpy as np
 
 from itp._core.arguments cimport byte_count, integer, real_between
+from itp._core.ledger cimport (
+    FIFO,
+    SRPT,
+    Flight,
+    Queue,
+    priority_class,
+    queue_ahead_bytes,
+    queue_drain,
+    queue_free,
+    queue_remove,
+    queue_reserve,
+    queue_serve,
+)
 
 
 cdef extern from "<time.h>" nogil:
@@ -20,10 +32,8 @@ cdef extern from "<time.h>" nogil:
 
 
 SCHEMA = 1
-AGEING_S = 30.0
 QUEUE_DEPTH_HALF = 16
 
-cdef double _AGEING_S = AGEING_S
 cdef double _QUEUE_DEPTH_HALF = QUEUE_DEPTH_HALF
 
 # Figures beyond these count as these: sums and products of them stay finite.
@@ -45,188 +55,10 @@ cdef double monotonic_s() noexcept nogil:
     return <double>t.tv_sec + 1e-9 * <double>t.tv_nsec
 
 
-cdef double utc_time_of_day() noexcept nogil:
+cdef double unix_s() noexcept nogil:
     cdef timespec t
     clock_gettime(CLOCK_REALTIME, &t)
-    return (<double>(t.tv_sec % 86400) + 1e-9 * <double>t.tv_nsec) / 86400.0
-
-
-# --- the queue of one stream -------------------------------------------------------------
-
-cdef int _queue_reserve(Queue* q) except -1:
-    cdef int64_t capacity
-    cdef Flight* flights
-    cdef int64_t* heap
-    if q.head + q.count < q.capacity:
-        return 0
-    if q.head > q.capacity // 2:
-        memmove(q.flights, q.flights + q.head, <size_t>q.count * sizeof(Flight))
-        q.head = 0
-        return 0
-    capacity = 2 * q.capacity if q.capacity else 64
-    flights = <Flight*>realloc(q.flights, <size_t>capacity * sizeof(Flight))
-    if flights == NULL:
-        raise MemoryError(f"no memory for {capacity} chunks in flight")
-    q.flights = flights
-    heap = <int64_t*>realloc(q.heap, <size_t>capacity * sizeof(int64_t))
-    if heap == NULL:
-        raise MemoryError(f"no memory for {capacity} chunks in flight")
-    q.heap = heap
-    q.capacity = capacity
-    return 0
-
-
-cdef void _queue_drain(Queue* q, double rate_Bps, double now_s) noexcept nogil:
-    """Presume that the stream has served at its bandwidth since the last look."""
-    cdef double elapsed = now_s - q.drained_at_s
-    cdef double served
-    if elapsed <= 0.0:
-        return
-    q.drained_at_s = now_s
-    served = q.drained_bytes + rate_Bps * elapsed
-    # Nobody reports for orphans, so what drains is taken as theirs first.
-    if q.orphan_bytes > 0.0:
-        if served < q.orphan_bytes:
-            q.orphan_bytes -= served
-            q.total_bytes -= served
-            served = 0.0
-        else:
-            served -= q.orphan_bytes
-            q.total_bytes -= q.orphan_bytes
-            q.orphan_bytes = 0.0
-        if q.count == 0 and q.orphan_bytes == 0.0:
-            q.total_bytes = 0.0
-    q.drained_bytes = served if served < q.total_bytes else q.total_bytes
-
-
-cdef bint _served_before(const Flight* a, const Flight* b, double now_s) noexcept nogil:
-    """SRPT: overdue first and oldest first, then class, then least remaining, then age."""
-    cdef bint overdue_a = now_s - a.admitted_s >= _AGEING_S
-    cdef bint overdue_b = now_s - b.admitted_s >= _AGEING_S
-    cdef double rank_a, rank_b
-    if overdue_a or overdue_b:
-        if overdue_a and overdue_b:
-            return a.number < b.number
-        return overdue_a
-    if a.priority_class != b.priority_class:
-        return a.priority_class > b.priority_class
-    rank_a = <double>a.left_bytes + <double>a.elsewhere_bytes
-    rank_b = <double>b.left_bytes + <double>b.elsewhere_bytes
-    return rank_a < rank_b or (rank_a == rank_b and a.number < b.number)
-
-
-cdef double _queue_ahead_bytes(const Queue* q, int order, double size_bytes, int klass,
-                               double now_s) noexcept nogil:
-    """Bytes that the stream serves before a task of this size and class that arrives now."""
-    cdef double ahead = q.orphan_bytes
-    cdef const Flight* f
-    cdef int64_t i
-    if order == FIFO:
-        ahead = q.total_bytes
-    else:
-        for i in range(q.head, q.head + q.count):
-            f = q.flights + i
-            if (f.priority_class > klass
-                    or (f.priority_class == klass
-                        and <double>f.left_bytes + <double>f.elsewhere_bytes <= size_bytes)
-                    or now_s - f.admitted_s >= _AGEING_S):
-                ahead += <double>f.left_bytes
-    # What is presumed served came off the front of the line.
-    ahead -= q.drained_bytes
-    return ahead if ahead > 0.0 else 0.0
-
-
-cdef void _sift_down(const Queue* q, int64_t count, int64_t at, double now_s) noexcept nogil:
-    """Restore the heap of flights, the one served first on top, below position `at`."""
-    cdef int64_t child, item = q.heap[at]
-    while 2 * at + 1 < count:
-        child = 2 * at + 1
-        if child + 1 < count and _served_before(q.flights + q.heap[child + 1],
-                                                q.flights + q.heap[child], now_s):
-            child += 1
-        if not _served_before(q.flights + q.heap[child], q.flights + item, now_s):
-            break
-        q.heap[at] = q.heap[child]
-        at = child
-    q.heap[at] = item
-
-
-cdef int64_t _serve_flight(Queue* q, int64_t index, int64_t bytes_left) noexcept nogil:
-    """Deliver what one flight still takes; returns what is left to deliver."""
-    cdef Flight* f = q.flights + index
-    cdef int64_t taken = bytes_left if bytes_left < f.left_bytes else f.left_bytes
-    f.left_bytes -= taken
-    q.total_bytes -= <double>taken
-    return bytes_left - taken
-
-
-cdef void _queue_serve(Queue* q, int order, int64_t delivered_bytes, double now_s) noexcept nogil:
-    """Take bytes that are known to be delivered off the line, in service order."""
-    cdef int64_t i, count = 0
-    q.drained_bytes = 0.0
-    q.drained_at_s = now_s
-    if q.orphan_bytes > 0.0:
-        if <double>delivered_bytes < q.orphan_bytes:
-            q.orphan_bytes -= <double>delivered_bytes
-            q.total_bytes -= <double>delivered_bytes
-            return
-        delivered_bytes -= <int64_t>q.orphan_bytes
-        q.total_bytes -= q.orphan_bytes
-        q.orphan_bytes = 0.0
-    if order == FIFO:
-        for i in range(q.head, q.head + q.count):
-            if delivered_bytes == 0:
-                return
-            delivered_bytes = _serve_flight(q, i, delivered_bytes)
-        return
-    for i in range(q.head, q.head + q.count):
-        if q.flights[i].left_bytes > 0:
-            q.heap[count] = i
-            count += 1
-    for i in range(count // 2 - 1, -1, -1):
-        _sift_down(q, count, i, now_s)
-    while delivered_bytes > 0 and count > 0:
-        delivered_bytes = _serve_flight(q, q.heap[0], delivered_bytes)
-        if q.flights[q.heap[0]].left_bytes == 0:
-            count -= 1
-            q.heap[0] = q.heap[count]
-            if count > 0:
-                _sift_down(q, count, 0, now_s)
-
-
-cdef bint _queue_remove(Queue* q, uint64_t number, bint orphan) noexcept nogil:
-    """Take one decision's chunk out, if it is there; flights are sorted by number."""
-    cdef int64_t low = q.head, high = q.head + q.count, middle
-    cdef double left
-    while low < high:
-        middle = (low + high) // 2
-        if q.flights[middle].number < number:
-            low = middle + 1
-        else:
-            high = middle
-    if low == q.head + q.count or q.flights[low].number != number:
-        return False
-    left = <double>q.flights[low].left_bytes
-    if orphan:
-        q.orphan_bytes += left
-    else:
-        q.total_bytes -= left
-        # These bytes were served, so the presumption is spent on them.
-        q.drained_bytes = q.drained_bytes - left if q.drained_bytes > left else 0.0
-    if low - q.head < q.count // 2:
-        memmove(q.flights + q.head + 1, q.flights + q.head, <size_t>(low - q.head) * sizeof(Flight))
-        q.head += 1
-    else:
-        memmove(q.flights + low, q.flights + low + 1,
-                <size_t>(q.head + q.count - low - 1) * sizeof(Flight))
-    q.count -= 1
-    if q.count == 0:
-        q.head = 0
-        # Sums of doubles drift; an empty line holds exactly what the orphans left.
-        q.total_bytes = q.orphan_bytes
-        if q.drained_bytes > q.total_bytes:
-            q.drained_bytes = q.total_bytes
-    return True
+    return <double>t.tv_sec + 1e-9 * <double>t.tv_nsec
 
 
 @cython.final
@@ -273,8 +105,7 @@ cdef class NetworkState:
     def __dealloc__(self):
         cdef int i
         for i in range(MAX_STREAMS):
-            free(self.queues[i].flights)
-            free(self.queues[i].heap)
+            queue_free(&self.queues[i])
 
     cdef void _set_metrics(self, int i, double bandwidth_mbps, double latency_s,
                            double success_rate, double congestion) noexcept nogil:
@@ -296,7 +127,7 @@ cdef class NetworkState:
         return index
 
     cdef void _drain(self, int i, double now_s) noexcept nogil:
-        _queue_drain(&self.queues[i], self.streams[i].bandwidth_Bps if (self.up >> i) & 1 else 0.0, now_s)
+        queue_drain(&self.queues[i], self.streams[i].bandwidth_Bps if (self.up >> i) & 1 else 0.0, now_s)
 
     def __reduce__(self):
         raise TypeError("a NetworkState cannot be pickled or copied: it is the ledger of one process")
@@ -423,7 +254,7 @@ cdef class NetworkState:
         """Say that a stream has delivered so many bytes since its last report."""
         cdef int i = self.stream_index(stream)
         cdef int64_t delivered = byte_count("delivered_bytes", delivered_bytes, 0)
-        _queue_serve(&self.queues[i], self.order, delivered, _now(now_s))
+        queue_serve(&self.queues[i], self.order, delivered, _now(now_s))
 
     def work_ahead_bytes(self, size_bytes, priority=0.5, *, now_s=None):
         """Bytes served before a task that arrives now: float64[n_streams]."""
@@ -434,8 +265,8 @@ cdef class NetworkState:
         cdef int i
         for i in range(self.n_streams):
             self._drain(i, now)
-            out[i] = _queue_ahead_bytes(&self.queues[i], self.order, <double>size,
-                                        priority_class(weight), now)
+            out[i] = queue_ahead_bytes(&self.queues[i], self.order, <double>size,
+                                       priority_class(weight), now)
         return np.asarray(out)
 
     # --- the state vector ---
@@ -450,7 +281,7 @@ cdef class NetworkState:
         """
         cdef int64_t size = byte_count("size_bytes", size_bytes, 1)
         cdef double weight = real_between("priority", priority, 0.0, 1.0, "from 0 to 1")
-        cdef double day = utc_time_of_day()
+        cdef double day = day_fraction(unix_s())
         cdef Paths paths
         cdef float[::1] out = np.empty(4 * self.n_streams + 4, dtype=np.float32)
         if time_of_day is not None:
@@ -476,8 +307,8 @@ cdef class NetworkState:
                 ahead_s = m.congestion / (1.0 - m.congestion) if m.congestion < 1.0 - 1e-9 else _MAX_SECONDS
                 paths.congestion[i] = m.congestion
             else:
-                ahead_bytes = _queue_ahead_bytes(&self.queues[i], self.order, <double>size_bytes,
-                                                 klass, now_s)
+                ahead_bytes = queue_ahead_bytes(&self.queues[i], self.order, <double>size_bytes,
+                                                klass, now_s)
                 if ahead_bytes <= 0.0:
                     ahead_s = 0.0
                 elif m.bandwidth_Bps > 0.0:
@@ -516,7 +347,7 @@ cdef class NetworkState:
         cdef int i
         for i in range(self.n_streams):
             if (mask >> i) & 1:
-                _queue_reserve(&self.queues[i])
+                queue_reserve(&self.queues[i])
         return 0
 
     cdef void admit_flight(self, uint64_t number, int64_t size_bytes, double priority, double now_s,
@@ -544,7 +375,7 @@ cdef class NetworkState:
         cdef bint found = False
         cdef int i
         for i in range(self.n_streams):
-            if (mask >> i) & 1 and _queue_remove(&self.queues[i], number, orphan):
+            if (mask >> i) & 1 and queue_remove(&self.queues[i], number, orphan):
                 found = True
         if found:
             self.in_flight -= 1

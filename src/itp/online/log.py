@@ -21,7 +21,7 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from itp._core.decide import Decision
+from itp._core.decision import Decision
 from itp._core.state import SCHEMA
 from itp.errors import LogError
 

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
-from itp._core.decide import Decision
+from itp._core.decision import Decision
 from itp._core.task import Task
 from itp.transport.source import Source
 

@@ -1,0 +1,46 @@
+# The ledger of one stream: its line of chunks in flight.
+from libc.stdint cimport int64_t, uint64_t
+
+cdef enum ServiceOrder:
+    FIFO = 0
+    SRPT = 1
+
+# One task's chunk on one stream, not yet reported as done.
+ctypedef struct Flight:
+    uint64_t number             # of the decision; ascending, so the queue is sorted by it
+    int64_t left_bytes          # of the chunk, as far as progress reports have told
+    int64_t elsewhere_bytes     # of the task on other streams: left + elsewhere ranks it under SRPT
+    double admitted_s
+    int priority_class
+
+# The chunks of one stream in order of admission: flights[head : head + count].
+ctypedef struct Queue:
+    Flight* flights
+    int64_t head
+    int64_t count
+    int64_t capacity
+    int64_t* heap               # scratch of `capacity`: what SRPT serves next
+    double total_bytes          # sum of left_bytes over the queue, plus orphan_bytes
+    double orphan_bytes         # of decisions dropped without an outcome; they only drain
+    double drained_bytes        # presumed served since the last report: at most total_bytes
+    double drained_at_s
+
+
+# Room for one more flight; -1 with MemoryError when there is none.
+cdef int queue_reserve(Queue* q) except -1
+cdef void queue_free(Queue* q) noexcept nogil
+
+# Presume that the stream has served at its bandwidth since the last look.
+cdef void queue_drain(Queue* q, double rate_Bps, double now_s) noexcept nogil
+# Bytes served before a task of this size and class that arrives now.
+cdef double queue_ahead_bytes(const Queue* q, int order, double size_bytes, int klass,
+                              double now_s) noexcept nogil
+# Take bytes that are known to be delivered off the line, in service order.
+cdef void queue_serve(Queue* q, int order, int64_t delivered_bytes, double now_s) noexcept nogil
+# Take one decision's chunk out, False if it is not there; with `orphan` its bytes stay, to drain.
+cdef bint queue_remove(Queue* q, uint64_t number, bint orphan) noexcept nogil
+
+
+cdef inline int priority_class(double priority) noexcept nogil:
+    """Four classes of equal width; a higher one is served first under SRPT."""
+    return 3 if priority >= 0.75 else <int>(priority * 4.0)

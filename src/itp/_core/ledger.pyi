@@ -1,0 +1,1 @@
+AGEING_S: float
