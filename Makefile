@@ -19,7 +19,7 @@ bench_needs := cpprb
 help:
 	@echo "make demo       move real files over four unequal streams, policies side by side"
 	@echo "make test       linters, types and all tests"
-	@echo "make test-all   build wheels and run the core's tests on Python 3.10 to 3.13"
+	@echo "make test-all   build wheels and run all tests on Python 3.10 to 3.13"
 	@echo "make bench      benchmarks against peers, as ratios, in one run"
 	@echo "make bench-results  the same, kept in bench/results.md"
 	@echo "make debug-test the core's tests with every Cython check on"
