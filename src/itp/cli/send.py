@@ -17,20 +17,13 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 
 from itp import TaskPartitioner
+from itp._core.heuristic import POLICIES
 from itp.cli import UsageError
 from itp.cli.interrupt import interruptible
 from itp.cli.units import size_text, time_text
 from itp.transport import DEFAULT_PORT, Sender, StreamStatus, Transfer, TransferResult
 from itp.transport.address import format_address, parse_address
 
-POLICIES = (
-    "least_completion_time",
-    "score",
-    "single_best",
-    "round_robin",
-    "equal_split",
-    "proportional",
-)
 _REFRESH_S = 0.1
 
 
