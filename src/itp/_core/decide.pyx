@@ -15,13 +15,7 @@ import os
 
 import numpy as np
 
-from itp._core.alloc cimport (
-    EQUAL,
-    WATER_FILLING,
-    Rule,
-    allocate_proportional,
-    allocate_water_filling,
-)
+from itp._core.alloc cimport WATER_FILLING, Rule
 from itp._core.arguments cimport byte_count, integer, real_between
 from itp._core.calibration cimport BINS, calibrated, learn
 from itp._core.heuristic cimport (
@@ -35,6 +29,7 @@ from itp._core.heuristic cimport (
     enumerate_candidates,
     least_completion,
     meets_demand,
+    split_chunks,
 )
 from itp._core.reward cimport Outcome, RewardWeights, Terms, reference_time, reward_terms, weighted
 from itp._core.rng cimport rng_below, rng_double, rng_seed
@@ -48,21 +43,9 @@ from itp._core.heuristic import POLICIES as _POLICIES
 cdef void split_task(Plan* plan, Rule split, const double* success_rate) noexcept nogil:
     cdef const Paths* paths = &plan.paths
     cdef const Demand* demand = &plan.demand
-    cdef double weight[16]
     cdef double finish, first = INFINITY, last = 0.0, lost = 1.0, arrives = 0.0
     cdef int i, n = paths.n
-    if demand.redundancy > 1:
-        plan.mask = plan.action_mask
-        for i in range(n):
-            plan.chunks[i] = demand.size_bytes if (plan.mask >> i) & 1 else 0
-    elif split == WATER_FILLING:
-        plan.mask = allocate_water_filling(demand.size_bytes, paths.rate_Bps, paths.delay_s, n,
-                                           plan.action_mask, demand.min_chunk_bytes, plan.chunks)
-    else:
-        for i in range(n):
-            weight[i] = 1.0 if split == EQUAL else paths.rate_Bps[i] / (1.0 + paths.congestion[i])
-        plan.mask = allocate_proportional(demand.size_bytes, weight, n, plan.action_mask,
-                                          demand.min_chunk_bytes, plan.chunks)
+    plan.mask = split_chunks(paths, demand, plan.action_mask, split, plan.chunks)
     for i in range(n):
         if (plan.mask >> i) & 1:
             finish = paths.delay_s[i] + (<double>plan.chunks[i] / paths.rate_Bps[i]

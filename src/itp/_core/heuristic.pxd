@@ -14,7 +14,6 @@ cdef enum Policy:
 
 cdef enum:
     EXHAUSTIVE_STREAMS = 6      # all subsets up to here, prefixes by finish time beyond
-    MAX_CANDIDATES = 63         # 2^6 - 1
 
 # What a task demands of an action.
 ctypedef struct Demand:
@@ -50,6 +49,11 @@ cdef int least_completion(const Candidates* candidates) noexcept nogil
 # A rule's own choice, blind to deadline and bandwidth; `turn` is round robin's memory.
 cdef uint32_t choose_by_rule(Policy policy, const Paths* paths, const Demand* demand, int* turn,
                              Rule* split) noexcept nogil
+
+# The chunks of a task over the streams of `mask` (whole copies with redundancy), 0 elsewhere;
+# returns the streams kept.
+cdef uint32_t split_chunks(const Paths* paths, const Demand* demand, uint32_t mask, Rule split,
+                           int64_t* chunks) noexcept nogil
 
 cdef bint meets_demand(const Paths* paths, const Demand* demand, uint32_t mask,
                        double completion_s) noexcept nogil

@@ -1,8 +1,17 @@
 """Model-free policies: which streams carry a task, and by which rule it is split."""
 from libc.math cimport INFINITY
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint32_t
 
-from itp._core.alloc cimport EQUAL, PROPORTIONAL, Rule, order_by, water_level_s
+from itp._core.alloc cimport (
+    EQUAL,
+    PROPORTIONAL,
+    WATER_FILLING,
+    Rule,
+    allocate_proportional,
+    allocate_water_filling,
+    order_by,
+    water_level_s,
+)
 from itp._core.state cimport Paths, popcount
 
 POLICIES = (
@@ -205,3 +214,19 @@ cdef uint32_t choose_by_rule(Policy policy, const Paths* paths, const Demand* de
         split[0] = EQUAL if policy == EQUAL_SPLIT else PROPORTIONAL
         return paths.up
     return _least_of(key, paths.up, paths.n, count)
+
+
+cdef uint32_t split_chunks(const Paths* paths, const Demand* demand, uint32_t mask, Rule split,
+                           int64_t* chunks) noexcept nogil:
+    cdef double weight[16]
+    cdef int i
+    if demand.redundancy > 1:
+        for i in range(paths.n):
+            chunks[i] = demand.size_bytes if (mask >> i) & 1 else 0
+        return mask
+    if split == WATER_FILLING:
+        return allocate_water_filling(demand.size_bytes, paths.rate_Bps, paths.delay_s, paths.n, mask,
+                                      demand.min_chunk_bytes, chunks)
+    for i in range(paths.n):
+        weight[i] = 1.0 if split == EQUAL else paths.rate_Bps[i] / (1.0 + paths.congestion[i])
+    return allocate_proportional(demand.size_bytes, weight, paths.n, mask, demand.min_chunk_bytes, chunks)

@@ -56,6 +56,14 @@ cdef class NetworkState:
     cdef void _drain(self, int i, double now_s) noexcept nogil
 
 
+# A stream's bandwidth and latency with their state entries.
+cdef void set_bandwidth(StreamMetrics* m, double bandwidth_Bps) noexcept nogil
+cdef void set_latency(StreamMetrics* m, double latency_s) noexcept nogil
+
+# The 4n + 4 entries of the state vector, schema 1; `streams` are those that `paths` describes.
+cdef void assemble_state(const Paths* paths, const StreamMetrics* streams, double in_flight,
+                         int64_t size_bytes, double priority, double time_of_day, float* out) noexcept nogil
+
 cdef double monotonic_s() noexcept nogil
 cdef double unix_s() noexcept nogil
 

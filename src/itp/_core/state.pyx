@@ -61,6 +61,37 @@ cdef double unix_s() noexcept nogil:
     return <double>t.tv_sec + 1e-9 * <double>t.tv_nsec
 
 
+cdef void set_bandwidth(StreamMetrics* m, double bandwidth_Bps) noexcept nogil:
+    m.bandwidth_Bps = bandwidth_Bps
+    m.bandwidth_scaled = scaled(bandwidth_Bps, _BANDWIDTH_LOW_BPS, _BANDWIDTH_LOG2)
+
+
+cdef void set_latency(StreamMetrics* m, double latency_s) noexcept nogil:
+    m.latency_s = latency_s
+    m.latency_scaled = scaled(latency_s, _LATENCY_LOW_S, _LATENCY_LOG2)
+
+
+cdef void assemble_state(const Paths* paths, const StreamMetrics* streams, double in_flight,
+                         int64_t size_bytes, double priority, double time_of_day, float* out) noexcept nogil:
+    cdef int n = paths.n
+    cdef int i
+    for i in range(n):
+        if (paths.up >> i) & 1:
+            out[i] = streams[i].bandwidth_scaled
+            out[n + i] = streams[i].latency_scaled
+            out[2 * n + i] = <float>paths.congestion[i]
+            out[3 * n + i] = <float>streams[i].success_rate
+        else:
+            out[i] = 0.0
+            out[n + i] = 1.0
+            out[2 * n + i] = 1.0
+            out[3 * n + i] = 0.0
+    out[4 * n] = <float>(in_flight / (in_flight + _QUEUE_DEPTH_HALF))
+    out[4 * n + 1] = scaled(<double>size_bytes, _SIZE_LOW, _SIZE_LOG2)
+    out[4 * n + 2] = <float>priority
+    out[4 * n + 3] = <float>time_of_day
+
+
 @cython.final
 cdef class NetworkState:
     """What is known of n parallel streams, and the bytes in flight on each.
@@ -110,13 +141,11 @@ cdef class NetworkState:
     cdef void _set_metrics(self, int i, double bandwidth_mbps, double latency_s,
                            double success_rate, double congestion) noexcept nogil:
         cdef StreamMetrics* m = &self.streams[i]
-        m.bandwidth_Bps = _BYTES_PER_MEGABIT * (
-            bandwidth_mbps if bandwidth_mbps < _MAX_BANDWIDTH_MBPS else _MAX_BANDWIDTH_MBPS)
-        m.latency_s = latency_s if latency_s < _MAX_SECONDS else _MAX_SECONDS
+        set_bandwidth(m, _BYTES_PER_MEGABIT * (
+            bandwidth_mbps if bandwidth_mbps < _MAX_BANDWIDTH_MBPS else _MAX_BANDWIDTH_MBPS))
+        set_latency(m, latency_s if latency_s < _MAX_SECONDS else _MAX_SECONDS)
         m.success_rate = success_rate
         m.congestion = congestion
-        m.bandwidth_scaled = scaled(m.bandwidth_Bps, _BANDWIDTH_LOW_BPS, _BANDWIDTH_LOG2)
-        m.latency_scaled = scaled(m.latency_s, _LATENCY_LOW_S, _LATENCY_LOG2)
 
     cdef int stream_index(self, object stream) except -1:
         if isinstance(stream, bool):
@@ -324,24 +353,7 @@ cdef class NetworkState:
 
     cdef void assemble(self, const Paths* paths, int64_t size_bytes, double priority,
                        double time_of_day, float* out) noexcept nogil:
-        cdef int n = self.n_streams
-        cdef double depth = <double>self.in_flight
-        cdef int i
-        for i in range(n):
-            if (paths.up >> i) & 1:
-                out[i] = self.streams[i].bandwidth_scaled
-                out[n + i] = self.streams[i].latency_scaled
-                out[2 * n + i] = <float>paths.congestion[i]
-                out[3 * n + i] = <float>self.streams[i].success_rate
-            else:
-                out[i] = 0.0
-                out[n + i] = 1.0
-                out[2 * n + i] = 1.0
-                out[3 * n + i] = 0.0
-        out[4 * n] = <float>(depth / (depth + _QUEUE_DEPTH_HALF))
-        out[4 * n + 1] = scaled(<double>size_bytes, _SIZE_LOW, _SIZE_LOG2)
-        out[4 * n + 2] = <float>priority
-        out[4 * n + 3] = <float>time_of_day
+        assemble_state(paths, self.streams, <double>self.in_flight, size_bytes, priority, time_of_day, out)
 
     cdef int reserve(self, uint32_t mask) except -1:
         cdef int i

@@ -1,0 +1,81 @@
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from itp._core.reward import RewardWeights
+
+OUTCOME: np.dtype[Any]
+TIMELINE: np.dtype[Any]
+SPLITS: tuple[str, ...]
+
+@final
+class Batch:
+    def __new__(
+        cls,
+        links: NDArray[Any],
+        paths: NDArray[Any],
+        workloads: NDArray[Any],
+        seeds: NDArray[np.uint64],
+        rows: NDArray[np.float64],
+        outages: NDArray[np.float64],
+        tasks: NDArray[np.float64],
+        *,
+        n_tasks: int,
+        service_order: str,
+        stealing: bool,
+        min_chunk_bytes: int,
+        weights: RewardWeights,
+        keep_states: bool = False,
+        record_timeline: bool = False,
+    ) -> Self: ...
+    @property
+    def n_envs(self) -> int: ...
+    @property
+    def seeds(self) -> NDArray[np.uint64]: ...
+    @property
+    def states(self) -> NDArray[np.float32]: ...
+    def begin(self, first: int, last: int) -> None: ...
+    def replace(
+        self,
+        which: NDArray[np.int64],
+        links: NDArray[Any],
+        paths: NDArray[Any],
+        workloads: NDArray[Any],
+        seeds: NDArray[np.uint64],
+    ) -> None: ...
+    def step(
+        self,
+        masks: NDArray[np.uint32],
+        splits: NDArray[np.int32],
+        rewards: NDArray[np.float64],
+        first: int,
+        last: int,
+    ) -> None: ...
+    def choose(
+        self,
+        rule: str,
+        masks: NDArray[np.uint32],
+        splits: NDArray[np.int32],
+        first: int,
+        last: int,
+    ) -> None: ...
+    def look_ahead(
+        self,
+        masks: NDArray[np.uint32],
+        horizon: int,
+        rule: str,
+        first: int,
+        last: int,
+    ) -> None: ...
+    def now_s(self) -> NDArray[np.float64]: ...
+    def over(self) -> NDArray[np.bool_]: ...
+    def up(self) -> NDArray[np.uint32]: ...
+    def waiting(self) -> dict[str, NDArray[Any]]: ...
+    def world(self) -> dict[str, NDArray[Any]]: ...
+    def counters(self) -> dict[str, NDArray[Any]]: ...
+    def completed(self) -> NDArray[Any]: ...
+    def transitions(self) -> NDArray[np.float32]: ...
+    def service_intervals(self) -> NDArray[Any]: ...
+    def memory_bytes(self) -> int: ...

@@ -1,0 +1,238 @@
+"""How fast the streams of a simulated environment send.
+
+Fluid: between two events every stream has a constant rate. docs/physics.md has the equations.
+"""
+from libc.math cimport INFINITY, exp, floor, isnan, sqrt
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from itp._core.counter cimport draw_exponential, draw_key
+from itp._core.link cimport Link, link_advance
+from itp._core.world cimport CUBIC, RANDOM_OUTAGE, PathSpec, per_link
+
+cdef double _INITIAL_WINDOW = 10.0 * MSS        # RFC 6928
+cdef double _MATHIS = 1.22                      # sqrt(3/2): Mathis et al., CCR 27(3), 1997
+cdef double _MIN_RTO_S = 0.2                    # Linux: RTO = RTT + 200 ms where RTTs are steady
+cdef double _MAX_RTO_S = 120.0
+cdef double _TINY_S = 1e-6                      # keeps a path without delay from an infinite rate
+
+
+# --- links ---
+
+cdef void share_link(Env* env, int link) noexcept nogil:
+    """Divide a shared link among its busy streams: max-min fair, weighted by 1 / sqrt(RTT)."""
+    cdef double limit[16]
+    cdef double weight[16]
+    cdef double left, total = 0.0, level
+    cdef uint32_t open_streams = 0
+    cdef bint capped = True
+    cdef int i, n = env.setting.n, members = 0
+    cdef Stream* s
+    for i in range(n):
+        s = env.streams + i
+        if env.path_specs[i].shared == link and s.serving >= 0:
+            if s.stalled:
+                set_rate(env, i, 0.0)
+                continue
+            limit[i] = path_limit(env, i)
+            if s.ramp_Bps < limit[i]:
+                limit[i] = s.ramp_Bps
+            weight[i] = 1.0 / sqrt(s.rtt_s + _TINY_S)
+            total += weight[i]
+            open_streams |= <uint32_t>1 << i
+            members += 1
+    if members == 0:
+        return
+    left = env.links[link].capacity_Bps
+    # Others' greedy flows weigh as our average stream and are never satisfied.
+    total += env.links[link].flows * total / members
+    while capped and open_streams:
+        capped = False
+        level = left / total
+        for i in range(n):
+            if (open_streams >> i) & 1 and limit[i] <= level * weight[i]:
+                set_rate(env, i, limit[i])
+                left -= limit[i]
+                total -= weight[i]
+                open_streams &= ~(<uint32_t>1 << i)
+                capped = True
+    for i in range(n):
+        if (open_streams >> i) & 1:
+            set_rate(env, i, left / total * weight[i])
+
+
+cdef void rerate(Env* env, int i) noexcept nogil:
+    cdef Stream* s = env.streams + i
+    cdef double limit
+    if s.serving < 0:
+        return
+    if env.path_specs[i].shared >= 0:
+        share_link(env, <int>env.path_specs[i].shared)
+    elif s.stalled:
+        set_rate(env, i, 0.0)
+    else:
+        limit = path_limit(env, i)
+        set_rate(env, i, s.ramp_Bps if s.ramp_Bps < limit else limit)
+
+
+cdef void follow_path(Env* env, int i) noexcept nogil:
+    """Take delay and loss from the path, or from its schedule."""
+    cdef const PathSpec* path = env.path_specs + i
+    cdef const Link* link = env.links + i
+    cdef Stream* s = env.streams + i
+    s.delay_s = path.delay_s
+    s.rtt_s = path.delay_s + path.ack_delay_s
+    s.loss = path.loss
+    if not isnan(link.delay_s):
+        s.delay_s = link.delay_s
+        s.rtt_s = 2.0 * link.delay_s
+    if not isnan(link.loss):
+        s.loss = link.loss
+    s.loss_limit_Bps = INFINITY
+    if path.cc == CUBIC and s.loss > 0.0:
+        # A burst of losses is one event to congestion control.
+        s.loss_limit_Bps = _MATHIS * MSS / ((s.rtt_s + _TINY_S) * sqrt(s.loss / path.burst_packets))
+
+
+cdef inline void _follow_link(Env* env, int link) noexcept nogil:
+    """Begin to follow a link that has come into use."""
+    if env.event_s[env.setting.n + link] == INFINITY and env.links[link].next_change_s < INFINITY:
+        if env.links[link].next_change_s <= env.now_s:
+            link_advance(env.links + link, env.now_s, env.workload.day_s, env.workload.day_start)
+            if link < env.setting.n:
+                follow_path(env, link)
+        env.event_s[env.setting.n + link] = env.links[link].next_change_s
+
+
+cdef void link_event(Env* env, int link) noexcept nogil:
+    cdef int n = env.setting.n
+    link_advance(env.links + link, env.now_s, env.workload.day_s, env.workload.day_start)
+    env.event_s[n + link] = env.links[link].next_change_s
+    if link < n:
+        follow_path(env, link)
+        rerate(env, link)
+    else:
+        share_link(env, link)
+
+
+cdef inline bint _link_is_used(const Env* env, int link) noexcept nogil:
+    cdef int i
+    for i in range(env.setting.n):
+        if env.path_specs[i].shared == link and env.streams[i].serving >= 0:
+            return True
+    return False
+
+
+# --- congestion control ---
+
+cdef void restart_slowly(Env* env, int i) noexcept nogil:
+    """Back to the initial window, as after a time-out or at the start."""
+    env.streams[i].ramp_Bps = _INITIAL_WINDOW / (env.streams[i].rtt_s + _TINY_S)
+
+
+cdef void begin_round(Env* env, int i) noexcept nogil:
+    """In slow start the rate doubles each round-trip time, until the path limits it."""
+    cdef Stream* s = env.streams + i
+    if s.ramp_Bps < path_limit(env, i):
+        s.ramp_s = env.now_s + s.rtt_s + _TINY_S
+    else:
+        s.ramp_Bps = INFINITY
+        s.ramp_s = INFINITY
+
+
+cdef void wake(Env* env, int i) noexcept nogil:
+    """An idle stream has something to send."""
+    cdef Stream* s = env.streams + i
+    cdef double rto_s, idle_s
+    cdef int shared = <int>env.path_specs[i].shared
+    _follow_link(env, i)
+    if shared >= 0:
+        _follow_link(env, shared)
+    if env.path_specs[i].cc == CUBIC:
+        # The window halves with every RTO of idling (RFC 2861); BBR keeps its rate.
+        rto_s = s.rtt_s + _MIN_RTO_S
+        idle_s = env.now_s - s.idle_since_s
+        if idle_s > rto_s:
+            if s.ramp_Bps == INFINITY:
+                s.ramp_Bps = path_limit(env, i)
+            s.ramp_Bps *= exp(-0.6931471805599453 * floor(idle_s / rto_s))
+            if s.ramp_Bps < _INITIAL_WINDOW / (s.rtt_s + _TINY_S):
+                s.ramp_Bps = _INITIAL_WINDOW / (s.rtt_s + _TINY_S)
+    if s.ramp_Bps < INFINITY:
+        begin_round(env, i)
+
+
+cdef void rest(Env* env, int i) noexcept nogil:
+    """The stream has nothing to send: nobody follows its links for it."""
+    cdef Stream* s = env.streams + i
+    cdef int shared = <int>env.path_specs[i].shared
+    s.ramp_s = INFINITY
+    s.aged_s = INFINITY
+    s.idle_since_s = env.now_s
+    schedule(env, i)
+    env.event_s[env.setting.n + i] = INFINITY
+    if shared >= 0:
+        if _link_is_used(env, shared):
+            share_link(env, shared)
+        else:
+            env.event_s[env.setting.n + shared] = INFINITY
+
+
+cdef double standing_queue_s(const Env* env, int i) noexcept nogil:
+    """How long a byte waits in the path's queue behind what the stream has sent."""
+    cdef const Stream* s = env.streams + i
+    cdef double queue_s = env.path_specs[i].queue_s
+    if s.ramp_Bps < INFINITY or s.rate_Bps <= 0.0 or s.rate_Bps >= s.loss_limit_Bps:
+        return 0.0
+    if env.path_specs[i].cc == CUBIC:
+        return 0.5 * queue_s
+    return 0.25 * s.rtt_s if 0.25 * s.rtt_s < queue_s else queue_s
+
+
+# --- outages ---
+
+cdef void next_outage(Env* env, int i) noexcept nogil:
+    cdef const PathSpec* path = env.path_specs + i
+    cdef Stream* s = env.streams + i
+    cdef uint64_t key
+    cdef double lap_s
+    cdef int64_t k = s.outage_index
+    if path.outage_count:
+        lap_s = <double>(k // path.outage_count) * path.outage_period_s
+        if k >= path.outage_count and path.outage_period_s == 0.0:
+            s.outage_s = INFINITY
+            return
+        s.outage_s = lap_s + env.setting.outages[path.outage_first + k % path.outage_count].start_s
+        s.outage_end_s = lap_s + env.setting.outages[path.outage_first + k % path.outage_count].end_s
+    elif path.down_s > 0.0:
+        key = draw_key(env.seed, per_link(RANDOM_OUTAGE, i))
+        s.outage_s = s.outage_end_s + path.up_s * draw_exponential(key, 2 * <uint64_t>k)
+        s.outage_end_s = s.outage_s + path.down_s * draw_exponential(key, 2 * <uint64_t>k + 1)
+    else:
+        s.outage_s = INFINITY
+        return
+    s.outage_index += 1
+
+
+cdef void stall(Env* env, int i) noexcept nogil:
+    """What is under way is lost; it gets through with the first retry after the outage.
+
+    Retries come at RTO, 3 RTO, 7 RTO, ... after the last acknowledgement (RFC 6298, 5.5).
+    """
+    cdef Stream* s = env.streams + i
+    cdef Chunk* chunk = chunk_of(env, s.serving, i)
+    cdef double rto_s = s.rtt_s + _MIN_RTO_S
+    cdef double lost = s.rate_Bps * s.rtt_s
+    cdef double retry_s = env.now_s
+    cdef int64_t whole
+    bring_forward(env, i)
+    if lost > <double>(chunk.bytes + chunk.resent) - chunk.left:
+        lost = <double>(chunk.bytes + chunk.resent) - chunk.left
+    whole = <int64_t>lost
+    chunk.left += <double>whole
+    chunk.resent += whole
+    while retry_s < s.outage_end_s:
+        retry_s += rto_s
+        rto_s = rto_s * 2.0 if rto_s * 2.0 < _MAX_RTO_S else _MAX_RTO_S
+    s.stalled = True
+    s.resume_s = retry_s
+    s.ramp_s = INFINITY

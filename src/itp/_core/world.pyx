@@ -1,0 +1,94 @@
+"""What one simulated world is made of, and the tasks that arrive in it."""
+from libc.math cimport INFINITY, M_PI, cos, exp, log, log1p, pow, sqrt
+from libc.stdint cimport int64_t, uint64_t
+
+import numpy as np
+
+from itp._core.counter cimport draw_exponential, draw_key, draw_uniform
+
+LINK = np.dtype([
+    ("rate_Bps", "<f8"), ("load", "<f8"), ("burst_on_s", "<f8"), ("burst_off_s", "<f8"), ("noise", "<f8"),
+    ("noise_tau_s", "<f8"), ("day_load", "<f8"), ("day_peak", "<f8"), ("row_first", "<i8"), ("row_count", "<i8"),
+    ("loop_s", "<f8"), ("udp_Bps", "<f8"), ("flows", "<f8"), ("background_start_s", "<f8"),
+    ("background_end_s", "<f8"),
+])
+PATH = np.dtype([
+    ("delay_s", "<f8"), ("ack_delay_s", "<f8"), ("jitter_s", "<f8"), ("loss", "<f8"), ("burst_packets", "<f8"),
+    ("queue_s", "<f8"), ("cc", "<i8"), ("shared", "<i8"), ("outage_first", "<i8"), ("outage_count", "<i8"),
+    ("outage_period_s", "<f8"), ("up_s", "<f8"), ("down_s", "<f8"),
+])
+WORKLOAD = np.dtype([
+    ("arrivals_per_s", "<f8"), ("periodic", "<i8"), ("size_kind", "<i8"), ("size_a", "<f8"), ("size_b", "<f8"),
+    ("size_min", "<f8"), ("size_max", "<f8"), ("priority_low", "<f8"), ("priority_high", "<f8"),
+    ("deadline_share", "<f8"), ("deadline_low", "<f8"), ("deadline_high", "<f8"), ("day_s", "<f8"),
+    ("day_start", "<f8"), ("estimate_noise", "<f8"), ("stall_timeout_s", "<f8"), ("warm", "<i8"),
+    ("task_first", "<i8"), ("task_count", "<i8"),
+])
+SIZE_KINDS = ("fixed", "exponential", "lognormal", "pareto", "log_uniform")
+CONGESTION_CONTROLS = ("cubic", "bbr")
+
+
+def _check_layout():
+    # The NumPy types and the C structs are written down twice; they must agree.
+    for dtype, size in ((LINK, sizeof(LinkSpec)), (PATH, sizeof(PathSpec)), (WORKLOAD, sizeof(WorkloadSpec))):
+        if dtype.itemsize != size:
+            raise ImportError(f"a record of {dtype.itemsize} bytes does not fit its struct of {size}")
+
+
+_check_layout()
+
+
+cdef double _size(const WorkloadSpec* spec, uint64_t seed, int64_t index) noexcept nogil:
+    cdef uint64_t key = draw_key(seed, SIZE)
+    cdef double u, low, high, size
+    if spec.size_kind == FIXED:
+        size = spec.size_a
+    elif spec.size_kind == EXPONENTIAL:
+        size = spec.size_a * draw_exponential(key, index)
+    elif spec.size_kind == LOGNORMAL:
+        size = spec.size_a * exp(spec.size_b * _normal(key, index))
+    elif spec.size_kind == PARETO:
+        # Inverse of the distribution function, truncated to [size_min, size_max].
+        low = spec.size_min
+        u = draw_uniform(key, index) * (1.0 - pow(low / spec.size_max, spec.size_b))
+        size = low * exp(-log1p(-u) / spec.size_b)
+    else:
+        size = spec.size_min * exp(draw_uniform(key, index) * log(spec.size_max / spec.size_min))
+    if not size > spec.size_min:
+        return spec.size_min
+    return size if size < spec.size_max else spec.size_max
+
+
+cdef double _normal(uint64_t key, int64_t index) noexcept nogil:
+    """Standard normal, by Box and Muller's transform."""
+    cdef double radius = sqrt(2.0 * draw_exponential(key, 2 * <uint64_t>index))
+    return radius * cos(2.0 * M_PI * draw_uniform(key, 2 * <uint64_t>index + 1))
+
+
+cdef void draw_arrival(const WorkloadSpec* spec, const ExplicitTask* explicit_tasks, uint64_t seed, int64_t index,
+                       double last_s, const double* reference, Arrival* out) noexcept nogil:
+    """reference: latency_s and total rate_Bps, of which the task's reference time is made."""
+    cdef const ExplicitTask* given
+    cdef double slack
+    if spec.task_count:
+        given = explicit_tasks + spec.task_first + index
+        out.at_s = given.t_s
+        out.size_bytes = <int64_t>given.size_bytes
+        out.priority = given.priority
+        out.deadline_s = given.deadline_s
+        return
+    if spec.periodic:
+        out.at_s = last_s + 1.0 / spec.arrivals_per_s
+    else:
+        out.at_s = last_s + draw_exponential(draw_key(seed, INTERARRIVAL), index) / spec.arrivals_per_s
+    out.size_bytes = <int64_t>_size(spec, seed, index)
+    if out.size_bytes < 1:
+        out.size_bytes = 1
+    out.priority = spec.priority_low
+    if spec.priority_high > spec.priority_low:
+        out.priority += (spec.priority_high - spec.priority_low) * draw_uniform(draw_key(seed, PRIORITY), index)
+    out.deadline_s = INFINITY
+    if spec.deadline_share > 0.0 and draw_uniform(draw_key(seed, DEADLINE), index) < spec.deadline_share:
+        slack = draw_uniform(draw_key(seed, DEADLINE_SLACK), index)
+        slack = spec.deadline_low * exp(slack * log(spec.deadline_high / spec.deadline_low))
+        out.deadline_s = slack * (reference[0] + <double>out.size_bytes / reference[1])
