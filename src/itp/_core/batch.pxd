@@ -29,8 +29,6 @@ cdef class Batch:
     cdef readonly Py_ssize_t n_envs
     cdef char* block            # the environments, one behind the other
     cdef size_t stride
-    cdef char* scratch          # environments to look ahead in, one a thread
-    cdef int n_scratch
     cdef Timeline timeline      # of environment 0
     cdef object tables          # what `setting` points into
     cdef LinkSpec[:, ::1] links

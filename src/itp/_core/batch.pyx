@@ -7,6 +7,7 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from itp._core.ledger cimport FIFO, SRPT
+from itp._core.lookahead cimport look_ahead
 from itp._core.reward cimport RewardWeights
 from itp._core.rivals cimport choose_for
 from itp._core.flow cimport Chunk, Env, Interval, Setting, Slot, slot_of
@@ -125,10 +126,6 @@ cdef class Batch:
             for i in range(self.n_envs):
                 env_free(self.env(i))
             free(self.block)
-        if self.scratch != NULL:
-            for i in range(self.n_scratch):
-                env_free(<Env*>(self.scratch + i * self.stride))
-            free(self.scratch)
         free(self.timeline.intervals)
 
     cdef Env* env(self, Py_ssize_t i) noexcept nogil:
@@ -187,6 +184,25 @@ cdef class Batch:
                 if not self.env(i).over:
                     masks[i] = choose_for(self.env(i), number, &split)
                     splits[i] = split
+
+    def look_ahead(self, uint32_t[::1] masks, int horizon, str rule, Py_ssize_t first, Py_ssize_t last):
+        """What a clairvoyant would do in each environment: see ``itp._core.lookahead``."""
+        cdef int number = RULES.index(rule)
+        cdef Py_ssize_t i
+        cdef bint failed = False
+        cdef Env* scratch = <Env*>calloc(1, self.stride)
+        if scratch == NULL or not env_init(scratch, &self.setting):
+            free(scratch)
+            raise MemoryError("no memory to look ahead in")
+        with nogil:
+            for i in range(first, last):
+                if not self.env(i).over:
+                    masks[i] = look_ahead(self.env(i), scratch, horizon, number)
+                    failed = failed or masks[i] == 0
+            env_free(scratch)
+            free(scratch)
+        if failed:
+            raise MemoryError("no memory to look ahead in")
 
     # --- looking ---
 

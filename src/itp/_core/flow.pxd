@@ -122,7 +122,10 @@ ctypedef struct Env:
     int32_t done_last
     int32_t n_slots
     int32_t last_slot           # of the decision before this one
+    int32_t n_tasks             # of the episode
     int turn                    # round robin's memory
+    bint tracks_cost
+    double cost                 # sum of log slowdowns, where it is tracked
     bint over                   # all tasks of the episode are through
     bint out_of_memory
     Stream* streams             # [n]; these four lie in one block with the Env

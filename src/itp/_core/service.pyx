@@ -1,5 +1,5 @@
 """Who is served when: lines, service orders, work stealing, and what becomes of a chunk."""
-from libc.math cimport INFINITY, exp
+from libc.math cimport INFINITY, exp, log
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport realloc
 from libc.string cimport memset
@@ -452,6 +452,8 @@ cdef void complete_task(Env* env, int slot) noexcept nogil:
     reward_terms(&outcome, task.arrival.size_bytes, reference_s(env, task.arrival.size_bytes), &terms)
     task.reward = weighted(&terms, w[0], w[1], w[2], w[3], w[4])
     env.step_reward += task.reward
+    if env.tracks_cost:
+        env.cost += log(latency_s / reference_s(env, task.arrival.size_bytes))
     env.completed += 1
     env.in_flight -= 1
     env.stealing -= task.steals

@@ -186,7 +186,7 @@ cdef void _admit(Env* env, uint32_t mask, int split) noexcept nogil:
     mask = split_chunks(&env.paths, &env.demand, mask, WATER_FILLING if split == PULL else <Rule>split, chunks)
     task.expected_s = completion_time_s(chunks, env.paths.rate_Bps, env.paths.delay_s, mask)
     task.streams = task.pending = <uint8_t>popcount(mask)
-    if env.vectors != NULL:
+    if env.vectors != NULL and env.state != NULL:
         memcpy(env.vectors + 2 * slot * dim, env.state, dim * sizeof(float))
     env.last_slot = slot
     env.decided += 1
@@ -274,7 +274,7 @@ cdef void _advance(Env* env) noexcept nogil:
     """Run to the next arrival, or, after the last, until all tasks are through."""
     cdef int n = env.setting.n
     cdef int k, first, n_events = n + env.setting.n_links
-    cdef bint arriving = env.decided < env.setting.n_tasks
+    cdef bint arriving = env.decided < env.n_tasks
     cdef double next_s
     if arriving:
         draw_arrival(env.workload, env.setting.tasks, env.seed, env.decided, env.now_s, env.reference,
@@ -319,6 +319,8 @@ cdef void env_begin(Env* env, const LinkSpec* links, const PathSpec* paths, cons
     env.delivered_bytes = env.resent_bytes = env.sent_bytes = 0
     env.decided = env.completed = env.in_flight = env.stealing = 0
     env.turn = 0
+    env.n_tasks = setting.n_tasks
+    env.tracks_cost = False
     env.over = env.out_of_memory = False
     env.last_slot = env.done_first = env.done_last = -1
     for k in range(env.n_slots):
