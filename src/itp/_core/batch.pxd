@@ -21,6 +21,7 @@ ctypedef struct Completed:
     int64_t retransmitted_bytes
     double imbalance
     double reward
+    float propensity
     uint8_t success
 
 

@@ -49,6 +49,7 @@ class Batch:
         self,
         masks: NDArray[np.uint32],
         splits: NDArray[np.int32],
+        propensities: NDArray[np.float32],
         rewards: NDArray[np.float64],
         first: int,
         last: int,

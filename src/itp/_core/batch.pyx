@@ -29,7 +29,8 @@ OUTCOME = np.dtype([
     ("env", "<i4"), ("task", "<i4"), ("size_bytes", "<i8"), ("priority", "<f8"), ("mask", "<u4"),
     ("streams", "<i4"), ("arrived_at_s", "<f8"), ("completed_at_s", "<f8"), ("deadline_s", "<f8"),
     ("reference_time_s", "<f8"), ("expected_time_s", "<f8"), ("retransmitted_bytes", "<i8"),
-    ("imbalance", "<f8"), ("reward", "<f8"), ("success", "?"), ("pad", "V7"),
+    ("imbalance", "<f8"), ("reward", "<f8"), ("propensity", "<f4"),
+    ("success", "?"), ("pad", "V3"),
 ])
 TIMELINE = np.dtype([("stream", "<i4"), ("task", "<i4"), ("start_s", "<f8"), ("end_s", "<f8"), ("bytes", "<f8")])
 SPLITS = ("water_filling", "proportional", "equal", "pull")
@@ -161,8 +162,8 @@ cdef class Batch:
             self.seed_of[i] = seeds[k]
             self.begin(i, i + 1)
 
-    def step(self, const uint32_t[::1] masks, const int32_t[::1] splits, double[::1] rewards,
-             Py_ssize_t first, Py_ssize_t last):
+    def step(self, const uint32_t[::1] masks, const int32_t[::1] splits, const float[::1] propensities,
+             double[::1] rewards, Py_ssize_t first, Py_ssize_t last):
         """Decide in environments first..last-1 and run them to their next decisions.
 
         An environment whose episode is over stays as it is, with reward 0.
@@ -170,7 +171,7 @@ cdef class Batch:
         cdef Py_ssize_t i
         with nogil:
             for i in range(first, last):
-                env_step(self.env(i), masks[i], splits[i])
+                env_step(self.env(i), masks[i], splits[i], propensities[i])
                 rewards[i] = self.env(i).step_reward
         self._check_memory(first, last)
 
@@ -313,6 +314,7 @@ cdef class Batch:
                 row.imbalance = 1.0 - (task.first_finish_s - task.arrival.at_s) / (
                     task.last_finish_s - task.arrival.at_s)
                 row.reward = task.reward
+                row.propensity = task.propensity
                 row.success = task.success
                 k += 1
                 slot = task.next

@@ -32,6 +32,7 @@ ctypedef struct Slot:
     int32_t task                # its number in the episode
     int32_t next                # in the list of free or of completed slots
     uint32_t mask               # the action
+    float propensity            # with which it was chosen
     uint8_t streams             # how many streams got a chunk
     uint8_t pending             # chunks not yet served
     uint8_t priority_class

@@ -157,7 +157,7 @@ cdef void _show(Env* env, bint last) noexcept nogil:
         memcpy(env.vectors + (2 * env.last_slot + 1) * dim, env.state, dim * sizeof(float))
 
 
-cdef void _admit(Env* env, uint32_t mask, int split) noexcept nogil:
+cdef void _admit(Env* env, uint32_t mask, int split, float propensity) noexcept nogil:
     """Turn the decision for the waiting task into chunks."""
     cdef int64_t chunks[16]
     cdef Slot* task
@@ -179,6 +179,7 @@ cdef void _admit(Env* env, uint32_t mask, int split) noexcept nogil:
     task.task = env.decided
     task.next = -1
     task.mask = mask
+    task.propensity = propensity
     task.first_finish_s = INFINITY
     task.success = True
     task.steals = env.setting.stealing or split == PULL
@@ -365,7 +366,7 @@ cdef void env_begin(Env* env, const LinkSpec* links, const PathSpec* paths, cons
     _advance(env)
 
 
-cdef void env_step(Env* env, uint32_t mask, int split) noexcept nogil:
+cdef void env_step(Env* env, uint32_t mask, int split, float propensity) noexcept nogil:
     env.step_reward = 0.0
     if env.done_first >= 0:
         slot_of(env, env.done_last).next = env.free_slot
@@ -373,6 +374,6 @@ cdef void env_step(Env* env, uint32_t mask, int split) noexcept nogil:
         env.done_first = env.done_last = -1
     if env.over:
         return
-    _admit(env, mask, split)
+    _admit(env, mask, split, propensity)
     if not env.out_of_memory:
         _advance(env)

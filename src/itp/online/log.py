@@ -64,6 +64,12 @@ def record_dtype(n_streams: int) -> np.dtype[np.void]:
     )
 
 
+def experience_dtype(n_streams: int) -> np.dtype[np.void]:
+    """The fields of a record without its framing."""
+    fields = record_dtype(n_streams).fields or {}
+    return np.dtype([(name, kind[0]) for name, kind in fields.items() if name not in ("pad", "crc32")])
+
+
 class ExperienceLog:
     """Appends joined experiences to a segment in a folder.
 

@@ -1,0 +1,253 @@
+"""The classical policies that a learned one is held against, and the clairvoyant above them.
+
+========================================  ==========================================================
+``round_robin``, ``random``               one stream after the other; a random set of streams
+``equal_split``, ``proportional``         all streams; equal chunks, or in proportion to capacity
+``score``                                 bandwidth x success / (latency x (1 + congestion)), best one;
+                                          the two best beyond 100 MB below priority 0.5
+``single_best``                           the stream that would finish the whole task first (least-work-left
+                                          of Harchol-Balter, Crovella and Murta, J. Par. Distr. Comp. 59, 1999,
+                                          for unequal servers)
+``min_rtt``                               least latency first: the kernel's default MPTCP scheduler
+                                          (Paasch et al., "Experimental evaluation of multipath TCP
+                                          schedulers", CSWS 2014), a task at a time
+``least_completion_time``                 all subsets by water-filling; the least estimated completion time
+                                          (as earliest completion first, Lim et al., "ECF: an MPTCP path
+                                          scheduler", CoNEXT 2017, for whole tasks)
+``least_completion_time_proportional``    the same with chunks in proportion to capacity
+``size_interval``                         task assignment by size (SITA; Harchol-Balter et al., as above),
+                                          cut-offs and order tuned on training seeds
+``pull``                                  all streams; one that runs dry takes over what others have left
+                                          (work stealing, Blumofe and Leiserson, J. ACM 46(5), 1999)
+``linucb``                                contextual bandit on the same state (Li et al., WWW 2010), its
+                                          exploration tuned, trained on training seeds
+``oracle``                                tries every action in a copy of the world: ``itp._core.lookahead``
+========================================  ==========================================================
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from itp.simulator import RULES, Simulator, masks_of_actions
+
+TRAINING_SEED = 0
+"""First of the seeds on which policies are tuned and trained; evaluation takes others."""
+
+TEST_SEED = 1_000_000
+"""First of the seeds on which policies are evaluated."""
+
+_WATER_FILLING = 0
+
+Choice = tuple[NDArray[np.uint32], NDArray[np.int32]]
+
+
+class Policy(Protocol):
+    """Decides for all environments of a simulator at once."""
+
+    name: str
+
+    def begin(self, sim: Simulator) -> None:
+        """Prepare for episodes of this simulator's scenario; tuning uses training seeds alone."""
+
+    def act(self, sim: Simulator) -> Choice:
+        """Masks and splits for `Simulator.step_masks`; the caller uses them before the next call."""
+
+
+class Rule:
+    """One of the compiled rules."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def begin(self, sim: Simulator) -> None:
+        """Nothing to prepare."""
+
+    def act(self, sim: Simulator) -> Choice:
+        return sim.choose(self.name)
+
+
+class Oracle:
+    """A clairvoyant: one step of policy improvement over a rule, in the future as it will be."""
+
+    name = "oracle"
+
+    def __init__(self, horizon: int = 30, rule: str = "least_completion_time") -> None:
+        self.horizon = horizon
+        self.rule = rule
+
+    def begin(self, sim: Simulator) -> None:
+        """Nothing to prepare."""
+
+    def act(self, sim: Simulator) -> Choice:
+        return sim.look_ahead(self.horizon, self.rule)
+
+
+class SizeInterval:
+    """Each stream serves an interval of sizes; which, is tuned.
+
+    The cut-offs give every stream a share of the work in proportion to (its rate) ** `skew`; small
+    tasks go to the fastest stream or to the slowest. Both are chosen on training seeds for the least
+    mean log slowdown.
+    """
+
+    name = "size_interval"
+    skews = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+
+    def __init__(self) -> None:
+        self.skew = 1.0
+        self.small_to_fast = True
+        self._sizes: NDArray[np.float64] = np.empty(0)
+        self._work: NDArray[np.float64] = np.empty(0)
+
+    def begin(self, sim: Simulator) -> None:
+        sizes = run(training(sim), Rule("single_best"))["size_bytes"]
+        self._sizes = np.sort(sizes).astype(np.float64)
+        self._work = np.cumsum(self._sizes) / self._sizes.sum()
+        results = {}
+        for self.skew in self.skews:
+            for self.small_to_fast in (True, False):
+                results[self.skew, self.small_to_fast] = mean_log_slowdown(run(training(sim), self))
+        self.skew, self.small_to_fast = min(results, key=results.__getitem__)
+
+    def act(self, sim: Simulator) -> Choice:
+        waiting = sim.waiting()
+        up = (waiting["up"][:, None] >> np.arange(sim.n_streams, dtype=np.uint32)) & 1
+        weight = np.where(up == 1, np.maximum(waiting["rate_Bps"], 1.0) ** self.skew, 0.0)
+        order = np.argsort(-weight if self.small_to_fast else np.where(up == 1, weight, np.inf), axis=1)
+        # Streams that are down have no interval: their share of the work is nothing.
+        shares = np.take_along_axis(weight, order, axis=1)
+        bounds = np.cumsum(shares, axis=1) / shares.sum(axis=1, keepdims=True)
+        rank = np.searchsorted(self._sizes, waiting["size_bytes"], side="right") - 1
+        position = self._work[np.clip(rank, 0, len(self._work) - 1)]
+        last = (shares > 0.0).sum(axis=1) - 1
+        slot = np.minimum((position[:, None] > bounds).sum(axis=1), last)
+        stream = order[np.arange(sim.n_envs), slot]
+        masks = np.uint32(1) << stream.astype(np.uint32)
+        return masks, np.full(sim.n_envs, _WATER_FILLING, dtype=np.int32)
+
+
+class LinUcb:
+    """Linear upper confidence bounds, a ridge regression of the reward for every action.
+
+    Trained by its own decisions on training seeds, for each of several widths of the bounds; evaluated
+    without exploration, with the width that ended best.
+    """
+
+    name = "linucb"
+    widths = (0.1, 0.5, 2.0)
+
+    def __init__(self) -> None:
+        self._theta: NDArray[np.float64] = np.empty((0, 0))
+        self._inverse: NDArray[np.float64] = np.empty((0, 0, 0))
+        self._width = 0.0
+
+    def begin(self, sim: Simulator) -> None:
+        results = []
+        for width in self.widths:
+            self._learn(sim, width)
+            self._width = 0.0
+            score = mean_log_slowdown(run(training(sim, first=_TRAINING_ENVS), self))
+            results.append((score, self._theta))
+        self._theta = min(results, key=lambda result: result[0])[1]
+
+    def _learn(self, sim: Simulator, width: float) -> None:
+        world = training(sim, keep_states=True)
+        size = world.state_dim + 1
+        self._width = width
+        gram = np.tile(np.eye(size), (world.n_actions, 1, 1))
+        moment = np.zeros((world.n_actions, size))
+        self._inverse = gram.copy()
+        self._theta = np.zeros((world.n_actions, size))
+        while not world.done.all():
+            world.step_masks(*self.act(world))
+            outcomes = world.experiences()
+            features = _features(outcomes["state"])
+            for action in np.unique(outcomes["action"]):
+                mine = outcomes["action"] == action
+                gram[action] += features[mine].T @ features[mine]
+                moment[action] += features[mine].T @ outcomes["reward"][mine]
+            self._inverse = np.linalg.inv(gram)
+            self._theta = np.einsum("aij,aj->ai", self._inverse, moment)
+
+    def act(self, sim: Simulator) -> Choice:
+        features = _features(sim.states)
+        value = features @ self._theta.T
+        if self._width:
+            spread = np.einsum("ei,aij,ej->ea", features, self._inverse, features)
+            value += self._width * np.sqrt(np.maximum(spread, 0.0))
+        value[~sim.action_masks] = -np.inf
+        masks = masks_of_actions(sim.n_streams)[value.argmax(axis=1)]
+        return masks, np.full(sim.n_envs, _WATER_FILLING, dtype=np.int32)
+
+
+_TRAINING_ENVS = 32
+
+
+def _features(states: NDArray[np.float32]) -> NDArray[np.float64]:
+    return np.concatenate([states.astype(np.float64), np.ones((len(states), 1))], axis=1)
+
+
+def training(sim: Simulator, *, first: int = 0, keep_states: bool = False) -> Simulator:
+    """A simulator of the same scenario on training seeds."""
+    seeds = np.arange(_TRAINING_ENVS, dtype=np.uint64) + np.uint64(TRAINING_SEED + first)
+    return Simulator(sim.scenario, seeds=seeds, keep_states=keep_states)
+
+
+def run(sim: Simulator, policy: Policy) -> NDArray[np.void]:
+    """All outcomes (OUTCOME) of a simulator's episodes under a policy that is ready, in no special order."""
+    parts = [sim.completed()]
+    while not sim.done.all():
+        sim.step_masks(*policy.act(sim))
+        parts.append(sim.completed())
+    return np.concatenate(parts)
+
+
+def mean_log_slowdown(outcomes: NDArray[np.void]) -> float:
+    """Mean log of (completion time / reference time)."""
+    taken_s = outcomes["completed_at_s"] - outcomes["arrived_at_s"]
+    return float(np.log(taken_s / outcomes["reference_time_s"]).mean())
+
+
+CLASSICAL = (
+    "round_robin",
+    "random",
+    "equal_split",
+    "proportional",
+    "score",
+    "single_best",
+    "min_rtt",
+    "least_completion_time",
+    "least_completion_time_proportional",
+    "size_interval",
+    "pull",
+    "linucb",
+)
+"""All but the clairvoyant."""
+
+NAMES = (*CLASSICAL, "oracle")
+
+
+def make(name: str) -> Policy:
+    """The policy of this name.
+
+    Raises
+    ------
+    ValueError
+        There is none; the message says which there are.
+    """
+    if name in RULES:
+        return Rule(name)
+    if name == "size_interval":
+        return SizeInterval()
+    if name == "linucb":
+        return LinUcb()
+    if name == "oracle":
+        return Oracle()
+    close = difflib.get_close_matches(name, NAMES, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"no policy is named {name!r}{hint} There are: {', '.join(NAMES)}")
