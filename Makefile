@@ -6,10 +6,10 @@ pip := $(bin)/python -m pip --disable-pip-version-check
 constraints := -c constraints.txt
 sources := pyproject.toml CMakeLists.txt README.md $(shell find src -type f \( -name '*.py' -o -name '*.pyx' \
 	-o -name '*.pxd' -o -name '*.pyi' -o -name '*.c' -o -name '*.h' -o -name CMakeLists.txt -o -name '*.onnx' \
-	-o -name '*.json' \))
+	-o -name '*.json' -o -name '*.toml' -o -name '*.csv' \))
 
 build_needs := scikit-build-core cython cython-cmake cmake ninja
-run_needs := numpy onnxruntime rich blake3 xxhash
+run_needs := numpy onnxruntime 'tomli; python_version < "3.11"' rich blake3 xxhash
 test_needs := pytest pytest-benchmark hypothesis scipy onnx
 lint_needs := ruff cython-lint mypy
 # cpprb is the peer of the replay benchmarks.

@@ -18,6 +18,7 @@ from itp.errors import (
     ModelError,
     NoStreamError,
     OutcomeError,
+    ScenarioError,
     SchemaError,
     TransportError,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "OutcomeError",
     "PrioritizedReplayBuffer",
     "RewardWeights",
+    "ScenarioError",
     "SchemaError",
     "Task",
     "TaskPartitioner",

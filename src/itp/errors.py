@@ -31,5 +31,9 @@ class LogError(ItpError):
     """An experience log cannot be read or written."""
 
 
+class ScenarioError(ItpError, ValueError):
+    """A scenario or a file it names is wrong; the text says where, and what was expected."""
+
+
 class TransportError(ItpError):
     """A transfer failed; the text says which part and what to do."""

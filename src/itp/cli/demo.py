@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--rates must be 1 to 16 rates from 0.1 to 100000 Mbit/s; got {args.rates}")
     if args.seed < 0:
         raise UsageError(f"--seed must be >= 0; got {args.seed}")
-    load_Bps = _LOAD * sum(args.rates) * 125_000  # noqa: N806
+    load_Bps = _LOAD * sum(args.rates) * 125_000
     budget_bytes = round(load_Bps * args.seconds * _ARRIVAL_SHARE)
     with interruptible(), tempfile.TemporaryDirectory(prefix="itp-demo-") as temporary:
         folder = Path(temporary)

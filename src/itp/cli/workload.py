@@ -68,7 +68,7 @@ def own_files(folder: Path) -> list[Path]:
     return paths
 
 
-def schedule(paths: Sequence[Path], budget_bytes: int, load_Bps: float, seed: int) -> Workload:  # noqa: N803
+def schedule(paths: Sequence[Path], budget_bytes: int, load_Bps: float, seed: int) -> Workload:
     """Poisson arrivals of as many of the files as fit the budget, at a mean load in bytes a second.
 
     Raises

@@ -33,11 +33,11 @@ class TcpInfo:
     """The fields used here of struct tcp_info; None: this kernel does not tell."""
 
     rtt_us: int | None = None
-    pacing_rate_Bps: int | None = None  # noqa: N815
-    max_pacing_rate_Bps: int | None = None  # noqa: N815
+    pacing_rate_Bps: int | None = None
+    max_pacing_rate_Bps: int | None = None
     bytes_acked: int | None = None
     min_rtt_us: int | None = None
-    delivery_rate_Bps: int | None = None  # noqa: N815
+    delivery_rate_Bps: int | None = None
     busy_time_us: int | None = None
     bytes_sent: int | None = None
     bytes_retrans: int | None = None

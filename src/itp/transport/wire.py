@@ -199,5 +199,5 @@ def tune_for_sending(sock: socket.socket, pace_mbps: float | None) -> None:
     if pace_mbps is not None:
         if not _LINUX:
             raise OSError("pacing needs Linux (SO_MAX_PACING_RATE)")
-        rate_Bps = round(pace_mbps * 125_000)  # noqa: N806
+        rate_Bps = round(pace_mbps * 125_000)
         sock.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, rate_Bps.to_bytes(8, sys.byteorder))

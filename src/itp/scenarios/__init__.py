@@ -1,0 +1,1 @@
+"""How a scenario is read, checked and sampled; the shipped ones lie here. ``itp.scenario`` is the face."""
