@@ -41,12 +41,15 @@ def test_families_are_the_shipped_files():
 def test_family(name):
     scenario = load(name)
     assert (scenario.name, scenario.n_streams, scenario.n_tasks) == (name, 4, 200)
-    assert scenario.about and scenario.warnings == ()
+    assert scenario.about
+    assert scenario.warnings == ()
     assert (scenario.service_order, scenario.stealing) == ("fifo", False)
     srpt = scenario.with_options(service_order="srpt")
     assert (srpt.service_order, srpt.stealing) == ("srpt", True)
     worlds = scenario.sample(range(2000))
-    assert worlds.links.dtype == LINK and worlds.paths.dtype == PATH and worlds.workload.dtype == WORKLOAD
+    assert worlds.links.dtype == LINK
+    assert worlds.paths.dtype == PATH
+    assert worlds.workload.dtype == WORKLOAD
     assert all(dtype.itemsize == 8 * len(dtype.names) for dtype in (LINK, PATH, WORKLOAD))
     for table in (worlds.links, worlds.paths, worlds.workload):
         for field in table.dtype.names:
@@ -57,12 +60,12 @@ def test_family(name):
     for j in range(4, worlds.links.shape[1]):
         nominal += np.minimum(np.where(shared == j, own, 0).sum(axis=1), worlds.links["rate_Bps"][:, j])
     assert nominal.mean() / GOODPUT == pytest.approx(200, rel=0.03)
-    assert (worlds.capacity_Bps <= nominal).all() and (worlds.capacity_Bps > 0.15 * nominal).all()
+    assert (worlds.capacity_Bps <= nominal).all()
+    assert (worlds.capacity_Bps > 0.15 * nominal).all()
     load_asked = worlds.workload["arrivals_per_s"] * mean_of(worlds) / worlds.capacity_Bps
     low, high = (0.3, 0.9) if name == "mixed" else (0.6, 0.6)
-    assert load_asked.min() == pytest.approx(low, abs=1e-2) and load_asked.max() == pytest.approx(
-        high, abs=1e-2
-    )
+    assert load_asked.min() == pytest.approx(low, abs=1e-2)
+    assert load_asked.max() == pytest.approx(high, abs=1e-2)
     assert load_asked.mean() == pytest.approx(0.6, abs=0.02)
     assert 300e3 < mean_of(worlds).mean() < 600e3
     assert (worlds.links["noise"][:, 0] > 0).all()
@@ -82,12 +85,15 @@ def test_families_have_what_they_are_named_for():
     rates = np.sort(het.links["rate_Bps"], axis=1) / GOODPUT
     assert np.allclose(rates.mean(axis=0), [20, 30, 50, 100], rtol=0.1)
     rtt_ms = 1e3 * (het.paths["delay_s"] + het.paths["ack_delay_s"])
-    assert 10 <= rtt_ms.min() < 12 and 140 < rtt_ms.max() <= 150
+    assert 10 <= rtt_ms.min() < 12
+    assert 140 < rtt_ms.max() <= 150
     assert len(set(het.links["rate_Bps"].argmax(axis=1))) == 4
     assert ((worlds["shared-bottleneck"].paths["shared"] == 4).sum(axis=1) == 2).all()
     lossy = worlds["lossy"].paths
-    assert 0.001 <= lossy["loss"].min() and lossy["loss"].max() <= 0.02
-    assert set(lossy["cc"].ravel()) == {0, 1} and (lossy["burst_packets"] > 1).any(axis=1).all()
+    assert lossy["loss"].min() >= 0.001
+    assert lossy["loss"].max() <= 0.02
+    assert set(lossy["cc"].ravel()) == {0, 1}
+    assert (lossy["burst_packets"] > 1).any(axis=1).all()
     assert ((worlds["flaky"].paths["up_s"] > 0).sum(axis=1) == 2).all()
     assert (worlds["bursts"].links["burst_on_s"] > 0).all()
     assert (worlds["time-of-day"].links["day_load"].max(axis=1) >= 0.4).all()
@@ -174,7 +180,8 @@ def test_choice_and_numbers_of_one_path_are_independent():
     worlds = load({"paths": [path]}).sample(range(6000))
     rates, delays = worlds.links["rate_Bps"][:, 0].round(), worlds.paths["delay_s"][:, 0]
     counts = [np.sum((rates == r) & (delays == d)) for r in np.unique(rates) for d in np.unique(delays)]
-    assert len(counts) == 6 and stats.chisquare(counts).pvalue > 1e-3
+    assert len(counts) == 6
+    assert stats.chisquare(counts).pvalue > 1e-3
 
 
 def test_units_of_a_path():
@@ -275,9 +282,8 @@ def test_shuffle_moves_paths_as_a_whole():
     }
     worlds = load(tables).sample(range(400))
     rates = worlds.links["rate_Bps"][:, :4] / GOODPUT
-    assert np.allclose(worlds.paths["delay_s"] * 2000, rates) and np.allclose(
-        worlds.paths["loss"] * 1e4, rates
-    )
+    assert np.allclose(worlds.paths["delay_s"] * 2000, rates)
+    assert np.allclose(worlds.paths["loss"] * 1e4, rates)
     assert np.array_equal(worlds.paths["shared"] == 4, rates < 25)
     assert len(np.unique(rates.round(), axis=0)) == 24
     assert np.allclose(worlds.capacity_Bps / GOODPUT, 25 + 30 * 0.997 + 40 * 0.996)
@@ -286,7 +292,8 @@ def test_shuffle_moves_paths_as_a_whole():
 def test_total_rate():
     tables = {"total_mbit": 200, "n_streams": 4, "defaults": {"rate_mbit": {"uniform": [1, 9]}}}
     rates = load(tables).sample(range(50)).links["rate_Bps"] / GOODPUT
-    assert np.allclose(rates.sum(axis=1), 200) and np.ptp(rates[:, 0]) > 20
+    assert np.allclose(rates.sum(axis=1), 200)
+    assert np.ptp(rates[:, 0]) > 20
 
 
 def test_background():
@@ -370,7 +377,8 @@ def test_mean_size(size):
         mean = size.get("median_bytes", low)
     elif size["kind"] in ("pareto", "log_uniform"):
         b = size.get("shape", 0)
-        assert asked["size_a"] == low and asked["size_b"] == b
+        assert asked["size_a"] == low
+        assert asked["size_b"] == b
         over_log = [
             integrate.quad(
                 lambda t, p=p: math.exp(p * t), math.log(low), math.log(high), epsabs=0, limit=200
@@ -433,7 +441,8 @@ def test_explicit_tasks():
         [0.5, 3000, 0.1, 4],
         [2, 5, 0, inf],
     ]
-    assert worlds.workload["task_count"].tolist() == [4, 4] and worlds.n_tasks == 4
+    assert worlds.workload["task_count"].tolist() == [4, 4]
+    assert worlds.n_tasks == 4
     assert scenario.with_options(tasks=2).sample([1]).n_tasks == 2
     for options in ({"load": 0.5}, {"tasks": 5}):
         with pytest.raises(ScenarioError):
@@ -443,12 +452,15 @@ def test_explicit_tasks():
 def test_options():
     scenario = load({**PLAIN, "service_order": "srpt", "tasks": 30, "seed": 7, "name": "n", "about": "a"})
     assert (scenario.name, scenario.about, scenario.seed, scenario.n_tasks) == ("n", "a", 7, 30)
-    assert scenario.stealing and not scenario.with_options(service_order="fifo").stealing
+    assert scenario.stealing
+    assert not scenario.with_options(service_order="fifo").stealing
     fixed = scenario.with_options(stealing=False)
     assert not fixed.with_options(service_order="srpt").stealing
     twice = scenario.with_options(load=1.2, tasks=5)
     assert twice.sample([1]).workload["arrivals_per_s"] / scenario.sample([1]).workload["arrivals_per_s"] == 2
-    assert twice.n_tasks == 5 and "grow without bound" in twice.warnings[0] and scenario.warnings == ()
+    assert twice.n_tasks == 5
+    assert "grow without bound" in twice.warnings[0]
+    assert scenario.warnings == ()
     assert len(np.unique(scenario.with_options(load={"uniform": [0.1, 0.2]}).sample(range(9)).workload)) == 9
     for options in (
         {"service_order": "lifo"},
@@ -513,11 +525,13 @@ def test_files_lie_beside_the_scenario(tmp_path):
     (tmp_path / "t.trace").write_text("50\n50\n100\n150\n")
     worlds = load(tmp_path / "s.json").sample([1])
     rows, loop_s = rows_of(worlds)
-    assert loop_s == 9 and rows[:, 0].tolist() == [0, 1.5]
+    assert loop_s == 9
+    assert rows[:, 0].tolist() == [0, 1.5]
     assert rows[:, 1] == pytest.approx(np.array([60, 30]) * GOODPUT)
     rows, loop_s = rows_of(worlds, 1)
     # 3 packets in the first 100 ms, one in the 50 ms that are left.
-    assert loop_s == 0.15 and rows[:, 0].tolist() == [0, 0.1]
+    assert loop_s == 0.15
+    assert rows[:, 0].tolist() == [0, 0.1]
     assert rows[:, 1] == pytest.approx(np.array([3 * 1448 / 0.1, 1448 / 0.05]))
     assert worlds.links["rate_Bps"][0, 1] == pytest.approx(4 * 1448 / 0.15)
 
@@ -530,7 +544,8 @@ def test_csv_trace(tmp_path, packed, heading):
     path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
     worlds = world({"paths": [{"trace": str(path), "trace_mean_mbit": 100}]})
     rows, loop_s = rows_of(worlds)
-    assert loop_s == 3 and rows[:, 0].tolist() == [0, 0.5, 2]
+    assert loop_s == 3
+    assert rows[:, 0].tolist() == [0, 0.5, 2]
     mean = (0.5 * 5 + 1.5 * 15 + 40) / 3
     assert rows[:, 1] == pytest.approx(np.array([5, 15, 40]) * 100 / mean * GOODPUT)
     assert worlds.links["rate_Bps"][0, 0] == pytest.approx(100 * GOODPUT)
@@ -548,7 +563,8 @@ def test_many_traces_and_starts(tmp_path):
     assert worlds.rows.shape == (3 * 3 * 6, 5)
     starts = worlds.rows[worlds.links["row_first"], 1] / GOODPUT
     values, counts = np.unique(starts[:, 0].round(6), return_counts=True)
-    assert values.tolist() == [0, 2, 4, 10, 12, 14, 20, 22, 24] and stats.chisquare(counts).pvalue > 1e-3
+    assert values.tolist() == [0, 2, 4, 10, 12, 14, 20, 22, 24]
+    assert stats.chisquare(counts).pvalue > 1e-3
     assert (starts[:, 0] == starts[:, 1]).mean() < 0.2
     block = worlds.rows[worlds.links["row_first"][np.argmax(starts[:, 0] == starts[:, 0].max()), 0] :][:6]
     assert block[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
@@ -561,7 +577,8 @@ def test_traces_of_ones_own(tmp_path):
     for name in ("trace-driven", "mixed"):
         worlds = load(name, trace=path).sample(range(50))
         own = worlds.links[worlds.links["row_count"] > 0]
-        assert set(own["row_count"]) == {3} and set(own["loop_s"]) == {3}
+        assert set(own["row_count"]) == {3}
+        assert set(own["loop_s"]) == {3}
     assert worlds.capacity_Bps.min() > 0
 
 

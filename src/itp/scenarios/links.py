@@ -129,6 +129,9 @@ def read_level(
     """The keys of a table of a path, of the defaults, or (`shared`) of a shared link."""
     allowed = LEVEL_KEYS - _ONLY_PATHS if shared else LEVEL_KEYS
     nodes = node.table([*allowed, *extra] if scope else [*allowed, *extra, "ab", "ba"])
+    for weak, strong in _PAIRS:
+        if weak in nodes and strong in nodes:
+            raise nodes[strong].refuse(f"contradicts {weak}, which stands beside it; keep one of them")
     level = Level(nodes=nodes)
     values = level.values
     for key, at in nodes.items():
@@ -165,11 +168,6 @@ def read_level(
             values[key] = read_regions(find_file(at, base))
         elif key in ("ab", "ba"):
             level.sides[key] = read_level(at, base, mtu, shared=shared, scope=f"{key}.")
-    for weak, strong in _PAIRS:
-        if weak in values and strong in values:
-            raise nodes.get(strong, node).refuse(
-                f"contradicts {weak}, which stands beside it; keep one of them"
-            )
     return level
 
 
