@@ -163,7 +163,7 @@ def _processes(processes: int | None) -> int:
 def _jobs(
     policies: Sequence[Policy], scenarios: Sequence[Scenario], n_seeds: int, processes: int
 ) -> list[Job]:
-    """All there is to do, the longest first; the oracle's seeds are divided, as it takes the longest by far."""
+    """All there is to do, the longest first; the oracle's seeds are divided, as it takes longest."""
     jobs = []
     for (p, policy), (s, scenario) in product(enumerate(policies), enumerate(scenarios)):
         parts = 1

@@ -216,10 +216,10 @@ def _average(cells: Sequence[_Cell], order: str) -> Group:
 
 
 def _mean(arrays: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    total = arrays[0].copy()
-    for array in arrays[1:]:
-        total += array
-    return total / len(arrays)
+    total: NDArray[np.float64] = np.zeros_like(arrays[0])
+    for array in arrays:
+        total += array / len(arrays)
+    return total
 
 
 def _group(

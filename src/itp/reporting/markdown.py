@@ -50,7 +50,7 @@ def markdown(report: Report) -> str:
         if group.best_classical is not None:
             parts += [
                 "",
-                f"Best classical rule: {label(group.best_classical)}, in {group.certainty:.1%} of resamples.",
+                f"Best classical rule: {label(group.best_classical)}, in {percent(group.certainty)} of resamples.",
             ]
         parts += ["", *_comparison(group), "", *_details(group)]
     parts += [

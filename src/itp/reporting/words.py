@@ -31,17 +31,17 @@ _SURE = 0.95
 
 HOW_TO_READ = (
     "Every policy met the same worlds: arrivals, sizes, links and faults depend on the seed alone.",
-    "Slowdown is completion time / reference time; the reference is the time over all paths together, empty, "
-    "at nominal rates. Policies are sorted by its geometric mean; 1 is as fast as an empty network.",
-    "A change against the best classical rule is paired seed by seed; negative is faster. The rule was picked "
-    "with hindsight in each scenario, which favours it.",
+    "Slowdown is completion time / reference time; the reference is the time over all paths together, "
+    "empty, at nominal rates. Policies are sorted by its geometric mean; 1 is as fast as an empty network.",
+    "A change against the best classical rule is paired seed by seed; negative is faster. The rule was "
+    "picked with hindsight in each scenario, which favours it.",
     "The oracle knows the future and tries every action in a copy of the world; what follows a decision it "
     "leaves to a rule, so that still better may be possible.",
-    f"The share of its gap closed is (rule {MINUS} policy) / (rule {MINUS} oracle) in mean log slowdown: 0 % is "
-    "the rule, 100 % the oracle. Where the oracle is not certainly ahead, there is no gap to close. On average: "
-    "the sum of what is closed over the sum of the gaps.",
-    f"Intervals are of {CONFIDENCE:.0%}: percentile bootstrap over seeds, {N_RESAMPLES:,} resamples; scenarios "
-    "count as given.",
+    f"The share of its gap closed is (rule {MINUS} policy) / (rule {MINUS} oracle) in mean log slowdown: 0 % "
+    "is the rule, 100 % the oracle. Where the oracle is not certainly ahead, there is no gap to close. On "
+    "average: the sum of what is closed over the sum of the gaps.",
+    f"Intervals are of {100 * CONFIDENCE:.0f} %: percentile bootstrap over seeds, {N_RESAMPLES:,} resamples; "
+    "scenarios count as given.",
     "Percentiles, rewards, goodput and the rest are an episode's, averaged over seeds.",
 )
 
@@ -157,7 +157,7 @@ def _of_rules(groups: list[Group], average: Group) -> list[str]:
                 f" On average over them it is {label(average.best_classical)}, with a slowdown of "
                 f"{number(row.slowdown.value)} ({interval(row.slowdown)})."
             )
-    doubtful = [f"{g.scenario} ({g.certainty:.0%})" for g in groups if g.certainty < _SURE]
+    doubtful = [f"{g.scenario} ({percent(g.certainty)})" for g in groups if g.certainty < _SURE]
     if doubtful:
         text += f" Which rule is best is uncertain in {listed(doubtful)}; in brackets, how sure it is."
     return [text]
