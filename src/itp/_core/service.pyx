@@ -170,7 +170,7 @@ cdef void _next_in_line(Env* env, int i) noexcept nogil:
     s.done_s = INFINITY
     if slot >= 0:
         _take_out(env, i, before, slot)
-    elif env.stealing and not s.in_outage:
+    elif env.stealing:
         slot = _steal(env, i)
     if slot >= 0:
         _serve(env, i, slot)
@@ -267,7 +267,7 @@ cdef void resume(Env* env, int i) noexcept nogil:
 cdef void offer(Env* env, int i) noexcept nogil:
     """Let a stream that has been idle look for work."""
     cdef int slot
-    if env.streams[i].serving >= 0 or env.streams[i].in_outage or env.stealing == 0:
+    if env.streams[i].serving >= 0 or env.stealing == 0:
         return
     slot = _steal(env, i)
     if slot >= 0:
@@ -288,7 +288,7 @@ cdef int _steal(Env* env, int i) noexcept nogil:
     cdef int j, k, best = -1, victim = -1
     cdef double rate_i = env.metrics[i].bandwidth_Bps * env.metrics[i].success_rate
     cdef double rate_j, take, best_take = 0.0, best_left = 0.0, left, behind_s, payload
-    if rate_i <= 0.0:
+    if rate_i <= 0.0 or env.streams[i].in_outage or env.streams[i].stalled:
         return -1
     for j in range(n):
         other = env.streams + j
