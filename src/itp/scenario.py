@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,32 +20,13 @@ from itp.scenarios.file import TOP_KEYS, Spec, read_spec
 from itp.scenarios.lab import lab_scenario
 from itp.scenarios.node import Node, names
 from itp.scenarios.sampling import capacity_Bps, draw, draw_workload
-from itp.scenarios.tables import read_text
+from itp.scenarios.source import FAMILIES, read_source, with_file
 from itp.scenarios.workload import LOAD, MAX_TASKS, WORKLOAD_KEYS
 from itp.scenarios.worlds import LINK, PATH, WORKLOAD, Worlds
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 __all__ = ["FAMILIES", "LINK", "PATH", "WORKLOAD", "Scenario", "Worlds", "load"]
 
-FAMILIES = (
-    "homogeneous",
-    "heterogeneous",
-    "shared-bottleneck",
-    "lossy",
-    "flaky",
-    "bursts",
-    "time-of-day",
-    "mixed",
-    "trace-driven",
-    "inter-region",
-)
 SERVICE_ORDERS = ("fifo", "srpt")
-_SHIPPED = Path(__file__).with_name("scenarios")
-_MAX_FILE_BYTES = 16 * 2**20
 _DEFAULT_TASKS = 200
 # What a mixture of families says itself; all else is its members'.
 _MIXTURE_KEYS = names("name about seed service_order stealing tasks workload families")
@@ -267,7 +246,7 @@ def load(
         if trace is not None or regions is not None:
             raise ValueError("trace and regions go with a name, a file or a mapping, not with a Scenario")
         return source
-    whole, base = _read(source)
+    whole, base = read_source(source)
     files = {
         key: os.path.abspath(os.fspath(path))
         for key, path in (("trace", trace), ("regions", regions))
@@ -297,75 +276,16 @@ def load(
     return scenario
 
 
-def _read(source: object) -> tuple[Node, Path]:
-    """The tables of a source, and the folder in which the files it names lie."""
-    if isinstance(source, Mapping):
-        return Node(source, "scenario"), Path()
-    if not isinstance(source, (str, os.PathLike)):
-        raise TypeError(f"source must be a shipped name, a file or a mapping; got {source!r}")
-    path = Path(os.fspath(source))
-    if source in FAMILIES:
-        path = _SHIPPED / f"{source}.toml"
-    if not _is_file(path):
-        raise ScenarioError(f"{path}: no such file; shipped scenarios are {', '.join(FAMILIES)}")
-    text = read_text(path, "a scenario", _MAX_FILE_BYTES)
-    as_json = path.suffix == ".json" or (path.suffix != ".toml" and text.lstrip().startswith("{"))
-    try:
-        value = json.loads(text, object_pairs_hook=_without_doubles) if as_json else tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        why = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise ScenarioError(f"{path}: expected {'JSON' if as_json else 'TOML'}: {why}") from None
-    return Node(value, str(path)), path.parent
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
-
-
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(
-            f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in one table"
-        )
-    return table
-
-
 def _spec(
     whole: Node, base: Path, workload: Mapping[str, Node], files: Mapping[str, str], replaced: set[str]
 ) -> Spec:
     value = whole.value
     for key, path in files.items():
-        value, found = _with_file(value, key, path)
+        value, found = with_file(value, key, path)
         if found:
             replaced.add(key)
     whole = replace(whole, value=value)
     return read_spec(whole, whole.table(TOP_KEYS), base, workload)
-
-
-def _with_file(value: object, key: str, path: str) -> tuple[Any, bool]:
-    """The tables with another file under every `key` of defaults, paths and shared links."""
-    found = False
-
-    def deep(part: object, depth: int) -> object:
-        nonlocal found
-        if isinstance(part, Mapping) and depth:
-            found = found or key in part
-            return {name: path if name == key else deep(child, depth - 1) for name, child in part.items()}
-        if isinstance(part, (list, tuple)) and depth:
-            return [deep(child, depth) for child in part]
-        return part
-
-    assert isinstance(value, Mapping)
-    parts = {
-        name: deep(part, 2) if name in ("defaults", "paths", "shared") else part
-        for name, part in value.items()
-    }
-    return parts, found
 
 
 def _mixture(
@@ -378,7 +298,7 @@ def _mixture(
     specs: list[Spec] = []
     for node in top["families"].items("a list of 1 to 64 shipped names or files", 1, 64):
         name = node.text("a shipped name or a file")
-        member, folder = _read(name if name in FAMILIES else base / name)
+        member, folder = read_source(name if name in FAMILIES else base / name)
         if "families" in member.table(TOP_KEYS):
             raise node.refuse("is a mixture itself")
         spec = _spec(member, folder, workload, files, replaced)

@@ -57,10 +57,8 @@ def mean_size_bytes(kind: str, a: Floats, b: Floats, low: Floats, high: Floats) 
     ratio = np.log(high / low)
     if kind == "log_uniform":
         return low * _growth(ratio, np.ones_like(b))
-    # Density proportional to x^(-b-1): the mean is a ratio of two integrals of a power over log x.
-    return low * b * ratio * _growth(ratio, 1.0 - b) / -np.expm1(-b * np.maximum(ratio, 1e-12)) * np.where(
-        ratio > 0, 1.0, 0.0
-    ) + np.where(ratio > 0, 0.0, low)
+    # Over log x the density is exponential: a ratio of two integrals.
+    return low * _growth(ratio, 1.0 - b) / _growth(ratio, -b)
 
 
 def _growth(ratio: Floats, power: Floats) -> Floats:

@@ -18,8 +18,8 @@ MAX_STREAMS = 16
 MAX_SHARED = 16
 SIDES = ("ab", "ba")
 TOP_KEYS = names(
-    "name about seed mtu n_streams service_order stealing tasks shuffle total_mbit sysctl base defaults paths "
-    "shared background workload families"
+    "name about seed mtu n_streams service_order stealing tasks shuffle total_mbit sysctl base defaults "
+    "paths shared background workload families"
 )
 _RATE = Range("Mbit/s", 0.0, 1e6, above=True)
 
@@ -84,13 +84,13 @@ def read_spec(whole: Node, top: dict[str, Node], base: Path, workload: Mapping[s
         base = base / top["base"].text("a folder")
     mtu = top["mtu"].integer("bytes", 576, 65535) if "mtu" in top else 1500
     own = _path_nodes(whole, top)
-    defaults = read_level(top["defaults"], base) if "defaults" in top else Level()
+    defaults = read_level(top["defaults"], base, mtu) if "defaults" in top else Level()
     member_of, shared_nodes = _shared_nodes(top, len(own))
     own_workload = top["workload"].table(WORKLOAD_KEYS) if "workload" in top else {}
     rows, outages = RowTable(5), RowTable(2)
     paths = []
     for i, node in enumerate(own):
-        level = read_level(node, base)
+        level = read_level(node, base, mtu)
         sides = {
             side: bind(
                 lay_over(side_levels(defaults, level, side)), node, f"paths[{i + 1}]", mtu, rows, outages
@@ -104,7 +104,7 @@ def read_spec(whole: Node, top: dict[str, Node], base: Path, workload: Mapping[s
         paths.append(sides)
     shared = []
     for k, node in enumerate(shared_nodes):
-        level = read_level(node, base, shared=True, extra=("paths",))
+        level = read_level(node, base, mtu, shared=True, extra=("paths",))
         place = f"shared[{k + 1}]"
         sides = {
             side: bind(

@@ -124,11 +124,14 @@ class Link:
 
 
 def read_level(
-    node: Node, base: Path, *, shared: bool = False, scope: str = "", extra: tuple[str, ...] = ()
+    node: Node, base: Path, mtu: int, *, shared: bool = False, scope: str = "", extra: tuple[str, ...] = ()
 ) -> Level:
     """The keys of a table of a path, of the defaults, or (`shared`) of a shared link."""
     allowed = LEVEL_KEYS - _ONLY_PATHS if shared else LEVEL_KEYS
     nodes = node.table([*allowed, *extra] if scope else [*allowed, *extra, "ab", "ba"])
+    for weak, strong in _PAIRS:
+        if weak in nodes and strong in nodes:
+            raise nodes[strong].refuse(f"contradicts {weak}, which stands beside it; keep one of them")
     level = Level(nodes=nodes)
     values = level.values
     for key, at in nodes.items():
@@ -159,15 +162,12 @@ def read_level(
                 if "loop_s" in nodes:
                     raise nodes["loop_s"].refuse("the schedule's file says its loop itself")
                 values["loop_s"] = loop_s
-        elif key in ("trace", "regions"):
-            values[key] = find_file(at, base)
+        elif key == "trace":
+            values[key] = read_traces(find_file(at, base), mtu)
+        elif key == "regions":
+            values[key] = read_regions(find_file(at, base))
         elif key in ("ab", "ba"):
-            level.sides[key] = read_level(at, base, shared=shared, scope=f"{key}.")
-    for weak, strong in _PAIRS:
-        if weak in values and strong in values:
-            raise nodes.get(strong, node).refuse(
-                f"contradicts {weak}, which stands beside it; keep one of them"
-            )
+            level.sides[key] = read_level(at, base, mtu, shared=shared, scope=f"{key}.")
     return level
 
 
@@ -232,7 +232,7 @@ def bind(
         for key in ("trace_mean_mbit", "trace_starts"):
             if key in values:
                 raise node.refuse(f"{key} needs a trace")
-    regions = read_regions(values["regions"]) if "regions" in values else None
+    regions: Floats | None = values.get("regions")
     if "schedule" in values:
         if "rate_mbit" not in numbers and regions is None:
             raise node.refuse(
@@ -253,7 +253,7 @@ def bind(
 
 def _trace_blocks(values: dict[str, Any], node: Node, mtu: int, rows: RowTable) -> tuple[Block, ...]:
     blocks = []
-    for trace in read_traces(values["trace"], mtu):
+    for trace in values["trace"]:
         if "trace_mean_mbit" in values:
             trace = trace.scaled(values["trace_mean_mbit"])
         starts = np.unique(

@@ -79,8 +79,7 @@ def _rate_mbit(link: Link, seeds: Seeds, mtu: int) -> Floats:
     if "rate_mbit" in link.numbers:
         return value(link, "rate_mbit", seeds)
     if link.blocks:
-        mbit = _of_block(link, "mean_Bps", seeds) / goodput_Bps(mtu)
-        return mbit
+        return np.asarray(_of_block(link, "mean_Bps", seeds) / goodput_Bps(mtu), np.float64)
     return np.full(len(seeds), np.inf)
 
 

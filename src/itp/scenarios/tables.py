@@ -112,11 +112,19 @@ class RowTable:
         return rows
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is one; a name that no file can have is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def find_file(node: Node, base: Path) -> Path:
     """The file a key names, looked up beside the scenario."""
     path = base / node.text("the name of a file")
-    if not path.is_file():
-        raise node.fail(f"a file; there is none at {path}")
+    if not is_file(path):
+        raise node.fail(f"a file; there is none at {str(path)[:200]}")
     return path
 
 
