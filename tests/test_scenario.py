@@ -138,8 +138,9 @@ def test_world_depends_on_its_seed_alone(name):
         assert a.tobytes() == b.tobytes()
 
 
-def test_worlds_share_rows_and_are_read_only():
-    scenario = load("trace-driven")
+@pytest.mark.parametrize("name", ["trace-driven", "mixed"])
+def test_worlds_share_rows_and_are_read_only(name):
+    scenario = load(name)
     a, b = scenario.sample([1]), scenario.sample(range(100))
     assert np.shares_memory(a.rows, b.rows)
     for table in (a.links, a.paths, a.workload, a.capacity_Bps, a.seeds, a.rows, a.outages):
