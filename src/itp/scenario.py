@@ -59,6 +59,8 @@ class Scenario:
     n_tasks: int
     seed: int
     _specs: tuple[Spec, ...] = field(repr=False)
+    _rows: Floats = field(repr=False)
+    _outages: Floats = field(repr=False)
     _stealing_follows: bool = field(repr=False)
 
     @property
@@ -179,8 +181,8 @@ class Scenario:
             paths=paths,
             workload=workload,
             capacity_Bps=capacity,
-            rows=_joined([spec.rows for spec in self._specs]),
-            outages=_joined([spec.outages for spec in self._specs]),
+            rows=self._rows,
+            outages=self._outages,
             tasks=np.empty((0, 4)) if tasks is None else tasks,
             n_tasks=self.n_tasks,
             service_order=self.service_order,
@@ -270,6 +272,8 @@ def load(
         n_tasks=_n_tasks(top.get("tasks"), specs),
         seed=top["seed"].integer("a seed", 0, 2**64 - 1) if "seed" in top else 1,
         _specs=specs,
+        _rows=_joined([spec.rows for spec in specs]),
+        _outages=_joined([spec.outages for spec in specs]),
         _stealing_follows="stealing" not in top,
     )
     scenario.sample(range(2))
