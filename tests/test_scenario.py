@@ -199,11 +199,15 @@ def test_units_of_a_path():
                 "day": {"load": 0.2, "peak": 0.75},
                 "outages": [[5, 1], [1, 2], [2.5, 1]],
                 "outage_period_s": 10,
-                "random_outages": {"up_s": 20, "down_s": 2},
                 "cc": "cubic",
                 "ba": {"delay_ms": 70, "loss_pct": 50, "rate_mbit": 1},
             },
-            {"rate_mbit": 8, "delay_ms": 0, "queue_bytes": 40000},
+            {
+                "rate_mbit": 8,
+                "delay_ms": 0,
+                "queue_bytes": 40000,
+                "random_outages": {"up_s": 20, "down_s": 2},
+            },
         ],
     }
     worlds = world(tables)
@@ -221,12 +225,13 @@ def test_units_of_a_path():
     assert (path["loss"], path["burst_packets"], path["cc"], path["shared"]) == pytest.approx(
         (0.01, 1, 0, -1)
     )
-    assert (path["up_s"], path["down_s"], path["outage_period_s"]) == (20, 2, 10)
+    assert (path["up_s"], path["down_s"], path["outage_period_s"]) == (0, 0, 10)
     first = path["outage_first"]
     assert worlds.outages[first : first + path["outage_count"]].tolist() == [[1, 3.5], [5, 6]]
     assert path["queue_s"] == pytest.approx(0.04)
     other = worlds.paths[0, 1]
     assert (other["delay_s"], other["ack_delay_s"], other["cc"]) == (0, 0, 1)
+    assert (other["up_s"], other["down_s"], other["outage_count"]) == (20, 2, 0)
     assert other["queue_s"] == pytest.approx(40000 / 1e6)
 
 
@@ -322,7 +327,12 @@ def test_background():
 def test_workload_defaults_and_keys():
     asked = world(PLAIN).workload[0]
     assert SIZE_KINDS[asked["size_kind"]] == "pareto"
-    assert [asked[key] for key in ("priority_low", "priority_high", "deadline_share")] == [0, 1, 0.5]
+    assert [asked[key] for key in ("priority_low", "priority_high", "urgent", "deadline_share")] == [
+        0.25,
+        0.5,
+        0.1,
+        0.5,
+    ]
     assert [asked[key] for key in ("deadline_low", "deadline_high", "day_s", "day_start")] == [
         2,
         20,
@@ -338,6 +348,7 @@ def test_workload_defaults_and_keys():
     workload = {
         "arrivals": "periodic",
         "priority": [0.2, 0.4],
+        "urgent": 0,
         "deadline": {"share": 0, "low": 1, "high": 3},
         "day_s": 60,
         "day_start": {"uniform": [0.5, 0.6]},
@@ -346,7 +357,12 @@ def test_workload_defaults_and_keys():
         "warm": False,
     }
     asked = world({**PLAIN, "workload": workload}).workload[0]
-    assert [asked[key] for key in ("priority_low", "priority_high", "deadline_share")] == [0.2, 0.4, 0]
+    assert [asked[key] for key in ("priority_low", "priority_high", "urgent", "deadline_share")] == [
+        0.2,
+        0.4,
+        0,
+        0,
+    ]
     assert [asked[key] for key in ("deadline_low", "deadline_high", "day_s")] == [1, 3, 60]
     assert 0.5 < asked["day_start"] < 0.6
     assert [asked[key] for key in ("estimate_noise", "stall_timeout_s", "warm", "periodic")] == [0, 2, 0, 1]

@@ -217,7 +217,9 @@ def test_srpt_is_never_slower_on_average_on_one_stream(load_share):
 def test_srpt_is_faster_than_fifo_over_seeds(family):
     seeds = np.arange(30)
     means = {
-        order: taken_s(run(Simulator(family, seeds=seeds, service_order=order), Rule("least_completion_time"))).mean()
+        order: taken_s(
+            run(Simulator(family, seeds=seeds, service_order=order), Rule("least_completion_time"))
+        ).mean()
         for order in ("fifo", "srpt")
     }
     assert means["srpt"] < means["fifo"]
@@ -238,7 +240,9 @@ def test_nothing_starves():
         unfinished = 0.0
         last_s = 0.0
         for task in mine:
-            unfinished = max(0.0, unfinished - (task["arrived_at_s"] - last_s) * rate_Bps) + task["size_bytes"]
+            unfinished = (
+                max(0.0, unfinished - (task["arrived_at_s"] - last_s) * rate_Bps) + task["size_bytes"]
+            )
             last_s = task["arrived_at_s"]
             # Every preemption adds at most the path's standing queue, of a round-trip time.
             bound_s = 30.0 + unfinished / rate_Bps + 0.1
@@ -375,7 +379,9 @@ def world_as_met(family, order, rule, seeds):
 def test_the_policy_changes_nothing_of_the_world(family, order):
     rules = ("round_robin", "least_completion_time", "equal_split", "random")
     assert len({world_as_met(family, order, rule, [3, 4, 5]) for rule in rules}) == 1
-    assert world_as_met(family, order, "random", [3, 4, 6]) != world_as_met(family, order, "random", [3, 4, 5])
+    assert world_as_met(family, order, "random", [3, 4, 6]) != world_as_met(
+        family, order, "random", [3, 4, 5]
+    )
 
 
 @pytest.mark.parametrize("order", ["fifo", "srpt"])

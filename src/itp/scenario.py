@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from itp._core.world import LINK, PATH, WORKLOAD
 from itp.errors import ScenarioError
 from itp.scenarios.draws import Floats, Number, Seeds, as_seeds, uniform
 from itp.scenarios.file import TOP_KEYS, Spec, read_spec
@@ -22,7 +23,7 @@ from itp.scenarios.node import Node, names
 from itp.scenarios.sampling import capacity_Bps, draw, draw_workload
 from itp.scenarios.source import FAMILIES, read_source, with_file
 from itp.scenarios.workload import LOAD, MAX_TASKS, WORKLOAD_KEYS
-from itp.scenarios.worlds import LINK, PATH, WORKLOAD, Worlds
+from itp.scenarios.worlds import Worlds
 
 __all__ = ["FAMILIES", "LINK", "PATH", "WORKLOAD", "Scenario", "Worlds", "load"]
 

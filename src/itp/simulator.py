@@ -201,11 +201,15 @@ class Simulator:
         """
         chosen = np.asarray(actions)
         if chosen.shape != (self.n_envs,) or chosen.dtype.kind not in "iu":
-            raise ValueError(f"actions: expected {self.n_envs} integers; got {chosen.dtype}{list(chosen.shape)}")
+            raise ValueError(
+                f"actions: expected {self.n_envs} integers; got {chosen.dtype}{list(chosen.shape)}"
+            )
         if split not in SPLITS:
             raise ValueError(f"split = {split!r}: expected one of {', '.join(SPLITS)}")
         if not ((chosen >= 0) & (chosen < self.n_actions)).all():
-            raise ValueError(f"actions: expected 0 to {self.n_actions - 1}; got {chosen.min()} to {chosen.max()}")
+            raise ValueError(
+                f"actions: expected 0 to {self.n_actions - 1}; got {chosen.min()} to {chosen.max()}"
+            )
         np.take(masks_of_actions(self.n_streams), chosen, out=self._masks)
         self._splits[:] = SPLITS.index(split)
         return self.step_masks(self._masks, self._splits, propensities=propensities)

@@ -57,7 +57,7 @@ ctypedef struct Stream:
     double aged_s               # a waiting chunk comes of age
     double idle_since_s
     double begun_s              # of the service without a break, for the timeline
-    double begun_left
+    double begun_carried
     double waiting              # bytes left of the chunks in line
     double carried              # bytes sent, by integrating the rate
     int64_t outage_index

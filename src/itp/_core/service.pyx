@@ -51,7 +51,7 @@ cdef void _serve(Env* env, int i, int slot) noexcept nogil:
     chunk.next = SERVING
     s.serving = slot
     s.since_s = s.begun_s = env.now_s
-    s.begun_left = chunk.left
+    s.begun_carried = s.carried
     s.rate_Bps = 0.0
 
 
@@ -485,5 +485,5 @@ cdef void _record(Env* env, int i) noexcept nogil:
     interval.task = slot_of(env, s.serving).task
     interval.start_s = s.begun_s
     interval.end_s = env.now_s
-    interval.bytes = s.begun_left - chunk_of(env, s.serving, i).left
+    interval.bytes = s.carried - s.begun_carried
     t.count += 1

@@ -58,6 +58,7 @@ ctypedef struct WorkloadSpec:
     double size_max
     double priority_low
     double priority_high
+    double urgent               # share of the tasks whose priority is from 0.75 to 1 instead
     double deadline_share       # of the tasks that have one
     double deadline_low         # as multiples of the reference time
     double deadline_high
