@@ -1,8 +1,8 @@
 """Completion times of single tasks over the emulated paths of a wanlab, in the real kernel.
 
-A sender in namespace a and a receiver in namespace b (two processes, one clock) move one task over one fresh TCP
-connection a path. The handshakes are done before the clock starts; it stops when the receiver has read the last byte
-of the last chunk. Chunks are proportional to the paths' nominal rates. Every case becomes one JSON line.
+A sender in namespace a and a receiver in namespace b (two processes, one clock) move one task over one fresh
+TCP connection a path. The handshakes are done before the clock starts; it stops when the receiver has read
+the last byte of the last chunk. Chunks are proportional to the paths' nominal rates. Every case is one JSON line.
 
     sudo python3 bench/lab/measure.py --wanlab DIR --out raw.jsonl --stage singles actions warm
 """
@@ -16,6 +16,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import platform
 import select
 import socket
 import struct
@@ -36,6 +37,7 @@ CUBIC_TOO = ("homogeneous", "heterogeneous", "shared-bottleneck", "lossy", "flak
 KB, MB = 1_000, 1_000_000
 PORT = 7411
 STAGES = ("singles", "actions", "warm", "large")
+CCS = ("bbr", "cubic")
 PAYLOAD = memoryview(bytes(100 * MB))
 STUCK_S = 90.0
 
@@ -64,7 +66,9 @@ class Result:
     start_s: float | None  # the offset as it really was
     retransmitted: list[int]  # segments
     final_cwnd: list[int]
-    progress: list[list[tuple[int, float]]] = field(default_factory=list)  # bytes read, seconds since the start
+    progress: list[list[tuple[int, float]]] = field(
+        default_factory=list
+    )  # bytes read, seconds since the start
 
     def line(self, *, progress: bool) -> str:
         """As JSON."""
@@ -108,11 +112,11 @@ def _real_time(priority: int) -> None:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(priority))
 
 
-# ---- the receiver's process -----------------------------------------------------------------------------------
+# ---- the receiver's process ---
 
 
 def receive(listener: socket.socket, orders: Connection) -> None:
-    """Serve orders: ("accept", n), then ("read", bytes by peer address) as often as wanted, then ("close",)."""
+    """Serve orders: ("accept", n), then ("read", bytes by peer) as often as wanted, then ("close",)."""
     _real_time(20)
     buffer = bytearray(256 * 1024)
     streams: dict[str, socket.socket] = {}
@@ -123,7 +127,7 @@ def receive(listener: socket.socket, orders: Connection) -> None:
                 sock, (peer, _) = listener.accept()
                 sock.setblocking(False)
                 streams[peer] = sock
-            orders.send("accepted")
+            orders.send("all accepted")
         elif order[0] == "read":
             orders.send("ready")
             orders.send(_read(streams, order[1], buffer))
@@ -138,7 +142,7 @@ def receive(listener: socket.socket, orders: Connection) -> None:
 def _read(
     streams: dict[str, socket.socket], wanted: dict[str, int], buffer: bytearray
 ) -> dict[str, list[tuple[int, float]]] | None:
-    """Read so many bytes from each stream; (bytes, time) at every sqrt(2)-fold, the last entry at the last byte."""
+    """Read so many bytes from each stream; (bytes, time) at every sqrt(2)-fold and at the last byte."""
     poll = select.epoll()
     by_fd = {streams[peer].fileno(): peer for peer in wanted}
     for fd in by_fd:
@@ -168,7 +172,7 @@ def _read(
     return marks
 
 
-# ---- the sender's process -------------------------------------------------------------------------------------
+# ---- the sender's process ---
 
 
 class Bench:
@@ -224,17 +228,18 @@ class Bench:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.connect((self.wanlab.address(path + 1, "b"), PORT))
             streams[self.wanlab.address(path + 1, "a")] = sock
-        assert self.orders.recv() == "accepted"
+        self.orders.recv()
         return streams
 
     def _send(
         self, streams: dict[str, socket.socket], chunk: dict[str, int], at_s: float
     ) -> tuple[float, dict[str, list[tuple[int, float]]] | None]:
-        """Send the chunks at a time of the monotonic clock; when it really began, and what the receiver saw."""
+        """Send the chunks at a moment of the monotonic clock; when it was, and what the receiver saw."""
         self.orders.send(("read", chunk))
-        assert self.orders.recv() == "ready"
+        self.orders.recv()
         threads = [
-            threading.Thread(target=_send_all, args=(sock, PAYLOAD[: chunk[peer]])) for peer, sock in streams.items()
+            threading.Thread(target=_send_all, args=(sock, PAYLOAD[: chunk[peer]]))
+            for peer, sock in streams.items()
         ]
         time.sleep(max(0.0, at_s - time.monotonic()))
         began = time.monotonic()
@@ -261,7 +266,9 @@ class Bench:
             zero = self.lab.stats()["start"]
             at_s = zero + case.offset_s
         if case.warm_gap_s is not None:
-            carry = {peer: int(rates[path] * 125_000 * 1.5) for peer, path in zip(streams, paths, strict=True)}
+            carry = {
+                peer: int(rates[path] * 125_000 * 1.5) for peer, path in zip(streams, paths, strict=True)
+            }
             self._send(streams, carry, 0.0)
             at_s = time.monotonic() + case.warm_gap_s
         began, seen = self._send(streams, chunk, at_s)
@@ -291,7 +298,7 @@ def _send_all(sock: socket.socket, data: memoryview) -> None:
         sock.sendall(data)
 
 
-# ---- what is measured -----------------------------------------------------------------------------------------
+# ---- what is measured ---
 
 
 def plan(stage: str, scenario: str, cc: str) -> Iterator[Case]:
@@ -318,7 +325,9 @@ def plan(stage: str, scenario: str, cc: str) -> Iterator[Case]:
             return
         for gap_s, a, size in itertools.product((0.2, 2.0), range(4), (100 * KB, MB, 10 * MB)):
             for repeat in range(2):
-                yield Case(scenario=scenario, cc=cc, size_bytes=size, action=a, repeat=repeat, warm_gap_s=gap_s)
+                yield Case(
+                    scenario=scenario, cc=cc, size_bytes=size, action=a, repeat=repeat, warm_gap_s=gap_s
+                )
         return
     for offset_s in offsets:
         for action, size, n in grid:
@@ -328,39 +337,84 @@ def plan(stage: str, scenario: str, cc: str) -> Iterator[Case]:
                 )
 
 
+def need_root() -> None:
+    """Leave with a clear message unless root."""
+    if os.geteuid():
+        raise SystemExit(
+            "measuring builds network namespaces and needs root: sudo, or --measured FILE to compare only"
+        )
+
+
+def about() -> dict[str, str]:
+    """Where and when this is measured: the first line of the raw results."""
+    cpu = platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
+    return {
+        "about": "seconds from the first send until the receiver has read the last byte; connected before",
+        "machine": f"{os.cpu_count()} x {cpu}",
+        "kernel": platform.release(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def measure_all(
+    folder: Path,
+    out: Path,
+    *,
+    stages: Sequence[str] = STAGES,
+    scenarios: Sequence[str] = SCENARIOS,
+    ccs: Sequence[str] = CCS,
+    limit_s: float = 12.0,
+    progress: bool = False,
+    name: str = "itpv",
+) -> None:
+    """Measure, one JSON line a case, added to the file as they come; none longer than about `limit_s`."""
+    need_root()
+    wanlab = load_wanlab(folder)
+    _real_time(20)
+    began = time.monotonic()
+    with out.open("a") as lines:
+        if not lines.tell():
+            lines.write(json.dumps(about()) + "\n")
+        for stage, scenario in itertools.product(stages, scenarios):
+            with Bench(wanlab, folder, scenario, name) as bench:
+                for cc in ccs:
+                    if cc == "cubic" and scenario not in CUBIC_TOO:
+                        continue
+                    for case in plan(stage, scenario, cc):
+                        if bench.guess_s(case) > limit_s:
+                            continue
+                        result = bench.measure(case)
+                        if result is None:
+                            print(f"still going on after {STUCK_S} s, left out: {case}", file=sys.stderr)
+                            continue
+                        lines.write(result.line(progress=progress) + "\n")
+                        lines.flush()
+            print(f"{time.monotonic() - began:7.1f} s  {stage} {scenario}", file=sys.stderr)
+
+
 def main() -> None:
-    """Measure, one JSON line a case, added to the file as they come."""
+    """Command line of `measure_all`."""
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--wanlab", type=Path, required=True, metavar="DIR", help="folder of wanlab.py")
     ap.add_argument("--out", type=Path, required=True, help="JSON lines are added to this file")
     ap.add_argument("--stage", nargs="+", choices=STAGES, default=list(STAGES))
     ap.add_argument("--scenario", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
-    ap.add_argument("--cc", nargs="+", choices=("bbr", "cubic"), default=["bbr", "cubic"])
-    ap.add_argument("--limit-s", type=float, default=15.0, help="leave out cases that would take longer")
+    ap.add_argument("--cc", nargs="+", choices=CCS, default=list(CCS))
+    ap.add_argument("--limit-s", type=float, default=12.0, help="leave out cases that would take longer")
     ap.add_argument("--progress", action="store_true", help="keep the bytes read over time, too")
-    ap.add_argument("--name", default="itpv", help="name of the lab")
     args = ap.parse_args()
-    if os.geteuid():
-        raise SystemExit("measure.py: the lab makes network namespaces: run as root")
-    wanlab = load_wanlab(args.wanlab)
-    _real_time(20)
-    began = time.monotonic()
-    with args.out.open("a") as out:
-        for stage, scenario in itertools.product(args.stage, args.scenario):
-            with Bench(wanlab, args.wanlab, scenario, args.name) as bench:
-                for cc in args.cc:
-                    if cc == "cubic" and scenario not in CUBIC_TOO:
-                        continue
-                    for case in plan(stage, scenario, cc):
-                        if bench.guess_s(case) > args.limit_s:
-                            continue
-                        result = bench.measure(case)
-                        if result is None:
-                            print(f"still going on after {STUCK_S} s, left out: {case}", file=sys.stderr)
-                            break  # its connections may hang: begin with a new lab
-                        out.write(result.line(progress=args.progress) + "\n")
-                        out.flush()
-            print(f"{time.monotonic() - began:7.1f} s  {stage} {scenario}", file=sys.stderr)
+    measure_all(
+        args.wanlab,
+        args.out,
+        stages=args.stage,
+        scenarios=args.scenario,
+        ccs=args.cc,
+        limit_s=args.limit_s,
+        progress=args.progress,
+    )
 
 
 if __name__ == "__main__":
