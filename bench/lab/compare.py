@@ -162,7 +162,7 @@ def markdown(about: dict[str, Any], rows: list[Row], cases: list[dict[str, Any]]
         "",
         "One task of 100 kB to 100 MB over fresh, already established connections, from the first byte sent",
         "until the last one is read; every single path and every proportional split. Median over the repeats",
-        f"against the median over {len(SEEDS)} simulated worlds. Rank: Spearman's correlation of all actions,",
+        f"against the median over {len(SEEDS)} simulated worlds. Rank: Spearman's of all actions,",
         "for every size and moment.",
         f"Goal: median error at most {TARGET_ERROR:.0%}, rank at least {TARGET_RANK}.",
         "",

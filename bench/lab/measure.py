@@ -2,7 +2,7 @@
 
 A sender in namespace a and a receiver in namespace b (two processes, one clock) move one task over one fresh
 TCP connection a path. The handshakes are done before the clock starts; it stops when the receiver has read
-the last byte of the last chunk. Chunks are proportional to the paths' nominal rates. Every case is one JSON line.
+the last byte of the last chunk. Chunks are proportional to the paths' nominal rates. One JSON line a case.
 
     sudo python3 bench/lab/measure.py --wanlab DIR --out raw.jsonl --stage singles actions warm
 """
