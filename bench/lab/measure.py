@@ -33,7 +33,8 @@ from typing import Any
 ACTIONS = [streams for k in range(1, 5) for streams in itertools.combinations(range(4), k)]
 SCENARIOS = ("homogeneous", "heterogeneous", "shared-bottleneck", "lossy", "flaky", "diurnal", "cellular")
 OFFSETS_S = {"flaky": (0.2, 3.5), "diurnal": (0.2, 4.2), "cellular": (0.2, 3.0)}
-CUBIC_TOO = ("homogeneous", "heterogeneous", "shared-bottleneck", "lossy", "flaky", "cellular")
+CUBIC = ("homogeneous", "heterogeneous", "shared-bottleneck", "lossy")
+CUBIC_SINGLES = (*CUBIC, "flaky", "cellular")
 KB, MB = 1_000, 1_000_000
 PORT = 7411
 STAGES = ("singles", "actions", "warm", "large")
@@ -302,35 +303,26 @@ def _send_all(sock: socket.socket, data: memoryview) -> None:
 
 
 def plan(stage: str, scenario: str, cc: str) -> Iterator[Case]:
-    """The cases of one stage."""
-    offsets: tuple[float | None, ...] = OFFSETS_S.get(scenario, (None,))
-    lossy = scenario == "lossy"
-    if stage == "singles":
-        sizes = {100 * KB: 3, MB: 3, 10 * MB: 3}
-        if lossy:
-            sizes = {100 * KB: 10, MB: 8, 10 * MB: 3}
-        grid = [(a, size, n) for a in range(4) for size, n in sizes.items()]
-    elif stage == "actions":
-        sizes = {100 * KB: 3, MB: 3, 10 * MB: 2}
-        if lossy:
-            sizes = {100 * KB: 7, MB: 5, 10 * MB: 3}
-        if scenario in OFFSETS_S:
-            sizes = {100 * KB: 2, MB: 2, 10 * MB: 2}
-        grid = [(a, size, n) for a in range(4, 15) for size, n in sizes.items()]
-    elif stage == "large":
-        offsets = offsets[:1]
-        grid = [(a, 100 * MB, 1) for a in range(15)]
-    else:
-        if offsets != (None,):
-            return
-        for gap_s, a, size in itertools.product((0.2, 2.0), range(4), (100 * KB, MB, 10 * MB)):
-            for repeat in range(2):
-                yield Case(
-                    scenario=scenario, cc=cc, size_bytes=size, action=a, repeat=repeat, warm_gap_s=gap_s
-                )
+    """The cases of one stage: more repeats where chance has a part, fewer where every case waits."""
+    if stage == "warm":
+        if scenario == "heterogeneous":
+            for gap_s, action, size in itertools.product((0.2, 2.0), range(4), (100 * KB, MB, 10 * MB)):
+                yield Case(scenario=scenario, cc=cc, size_bytes=size, action=action, warm_gap_s=gap_s)
         return
-    for offset_s in offsets:
-        for action, size, n in grid:
+    if cc == "cubic" and scenario not in (CUBIC_SINGLES if stage == "singles" else CUBIC):
+        return
+    for number, offset_s in enumerate(OFFSETS_S.get(scenario, (None,))):
+        later = number > 0
+        if stage == "large":
+            actions, repeats = range(15), {} if later else {100 * MB: 1}
+        elif scenario == "lossy":
+            actions, repeats = range(15), {100 * KB: 10, MB: 10, 10 * MB: 3}
+        elif later:
+            actions, repeats = range(15), {100 * KB: 1, MB: 1, 10 * MB: 1}
+        else:
+            actions, repeats = range(15), {100 * KB: 2, MB: 2, 10 * MB: 2}
+        chosen = {"singles": actions[:4], "actions": actions[4:], "large": actions}[stage]
+        for action, (size, n) in itertools.product(chosen, repeats.items()):
             for repeat in range(n):
                 yield Case(
                     scenario=scenario, cc=cc, size_bytes=size, action=action, repeat=repeat, offset_s=offset_s
@@ -381,8 +373,6 @@ def measure_all(
         for stage, scenario in itertools.product(stages, scenarios):
             with Bench(wanlab, folder, scenario, name) as bench:
                 for cc in ccs:
-                    if cc == "cubic" and scenario not in CUBIC_TOO:
-                        continue
                     for case in plan(stage, scenario, cc):
                         if bench.guess_s(case) > limit_s:
                             continue
