@@ -33,7 +33,8 @@ from typing import Any
 ACTIONS = [streams for k in range(1, 5) for streams in itertools.combinations(range(4), k)]
 SCENARIOS = ("homogeneous", "heterogeneous", "shared-bottleneck", "lossy", "flaky", "diurnal", "cellular")
 OFFSETS_S = {"flaky": (0.2, 3.5), "diurnal": (0.2, 4.2), "cellular": (0.2, 3.0)}
-CUBIC = ("homogeneous", "heterogeneous", "shared-bottleneck", "lossy")
+STEADY = ("homogeneous", "heterogeneous", "shared-bottleneck")
+CUBIC = (*STEADY, "lossy")
 CUBIC_SINGLES = (*CUBIC, "flaky", "cellular")
 KB, MB = 1_000, 1_000_000
 PORT = 7411
@@ -312,15 +313,15 @@ def plan(stage: str, scenario: str, cc: str) -> Iterator[Case]:
     if cc == "cubic" and scenario not in (CUBIC_SINGLES if stage == "singles" else CUBIC):
         return
     for number, offset_s in enumerate(OFFSETS_S.get(scenario, (None,))):
-        later = number > 0
+        actions, repeats = range(15), {100 * KB: 2, MB: 2, 10 * MB: 2}
         if stage == "large":
-            actions, repeats = range(15), {} if later else {100 * MB: 1}
+            repeats = {100 * MB: 1} if number == 0 and scenario in STEADY and cc == "bbr" else {}
         elif scenario == "lossy":
-            actions, repeats = range(15), {100 * KB: 10, MB: 10, 10 * MB: 3}
-        elif later:
-            actions, repeats = range(15), {100 * KB: 1, MB: 1, 10 * MB: 1}
-        else:
-            actions, repeats = range(15), {100 * KB: 2, MB: 2, 10 * MB: 2}
+            repeats = {100 * KB: 10, MB: 10, 10 * MB: 3} if cc == "bbr" else {100 * KB: 5, MB: 5}
+        elif number > 0:
+            repeats = {MB: 1, 10 * MB: 1}
+        elif stage == "actions" and scenario in OFFSETS_S:
+            repeats = dict.fromkeys(repeats, 1)
         chosen = {"singles": actions[:4], "actions": actions[4:], "large": actions}[stage]
         for action, (size, n) in itertools.product(chosen, repeats.items()):
             for repeat in range(n):
