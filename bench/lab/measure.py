@@ -202,7 +202,7 @@ class Bench:
 
     def rates_mbit(self) -> list[float]:
         """The nominal rates of all paths, in the data's direction."""
-        return [self.lab.params(i, "ab")["rate_mbit"] for i in self.lab.paths]
+        return [float(self.lab.params(i, "ab")["rate_mbit"]) for i in self.lab.paths]
 
     def guess_s(self, case: Case) -> float:
         """About how long a case takes, to leave out the endless ones."""
