@@ -43,15 +43,17 @@ ctypedef struct Slot:
 ctypedef struct Stream:
     double rate_Bps             # now
     double since_s              # `left` of the chunk it serves is as of then
-    double window               # in slow start the congestion window in bytes, infinite after it
+    double window               # congestion window in bytes; infinite: the path limits the rate
+    double threshold            # where slow start ends; infinite before the first loss
     double window_left          # of it, to send in this round; infinite: sent evenly over the round
     double delay_s              # one way
     double rtt_s
     double loss
-    double loss_limit_Bps       # what its congestion control reaches under this loss
+    double loss_limit_Bps       # what its congestion control reaches under this loss, on average
     double done_s               # the chunk it serves is through
     double spent_s              # the window is spent before its round is over
-    double round_s              # end of the round of slow start
+    double round_s              # end of the window's round-trip time
+    double full_since_s         # when slow start ended
     double outage_s             # next begin or end of an outage
     double outage_end_s
     double resume_s             # first retransmission that gets through
@@ -67,7 +69,7 @@ ctypedef struct Stream:
     int32_t first               # of the line, or -1
     int32_t last
     int32_t round               # of slow start, from 0
-    bint slowed                 # slow start has met a loss
+    bint slowed                 # BBR's slow start has met a loss
     bint in_outage
     bint stalled                # waits for a retransmission to get through
     bint down                   # known to be
@@ -160,10 +162,12 @@ cdef void link_event(Env* env, int link) noexcept nogil
 cdef void wake(Env* env, int i) noexcept nogil
 # ... or nothing any more.
 cdef void rest(Env* env, int i) noexcept nogil
-# A round of slow start begins; it ends.
+# A window's round-trip time begins; it ends.
 cdef void begin_round(Env* env, int i) noexcept nogil
 cdef void end_round(Env* env, int i) noexcept nogil
 cdef void restart_slowly(Env* env, int i) noexcept nogil
+# The stream has been busy for long: nothing but its path and its losses limit it.
+cdef void warm_up(Env* env, int i) noexcept nogil
 cdef void next_outage(Env* env, int i) noexcept nogil
 # What is under way is lost; it gets through with the first retry after the outage.
 cdef void stall(Env* env, int i) noexcept nogil
@@ -230,11 +234,11 @@ cdef inline void set_rate(Env* env, int i, double rate_Bps) noexcept nogil:
     schedule(env, i)
 
 
+cdef inline bint in_slow_start(const Stream* s) noexcept nogil:
+    return s.window < s.threshold
+
+
 cdef inline double path_limit(const Env* env, int i) noexcept nogil:
     """What the stream reaches on its own link when no window holds it."""
     cdef const Link* link = env.links + i
-    cdef double limit = link.capacity_Bps / (1.0 + link.flows)
-    # Losses limit the rate once congestion control has met one.
-    if env.streams[i].loss_limit_Bps < limit and (env.streams[i].slowed or env.streams[i].window == INFINITY):
-        limit = env.streams[i].loss_limit_Bps
-    return limit
+    return link.capacity_Bps / (1.0 + link.flows)

@@ -11,9 +11,12 @@ from itp._core.world cimport CUBIC, RANDOM_OUTAGE, ROUND_LOSS, PathSpec, per_lin
 
 cdef double _INITIAL_WINDOW = 10.0 * MSS        # RFC 6928
 cdef double _MATHIS = 1.22                      # sqrt(3/2): Mathis et al., CCR 27(3), 1997
+cdef double _CUBIC_BETA = 0.7
+cdef double _CUBIC_ALPHA = 0.53                 # packets
 cdef double _CUBIC_GROWTH = 2.0                 # of the window, a round of slow start; both as measured
 cdef double _BBR_GROWTH = 1.85
 cdef double _SECOND_PACE = 1.5                  # of BBR's second window, in windows a round-trip time
+cdef double _SETTLING_ROUNDS = 20.0             # from slow start to BBR's steady queue, as measured
 cdef double _SPENT = 0.5                        # less than a byte of a window
 cdef double _MIN_RTO_S = 0.2                    # Linux: RTO = RTT + 200 ms where RTTs are steady
 cdef double _MAX_RTO_S = 120.0
@@ -137,10 +140,10 @@ cdef inline double _limit(const Env* env, int i) noexcept nogil:
         return limit
     if s.window_left <= _SPENT:
         return 0.0
-    if env.path_specs[i].cc == CUBIC or s.round == 0:
+    if in_slow_start(s) and (env.path_specs[i].cc == CUBIC or s.round == 0):
         return limit
     pace = s.window / (s.rtt_s + _TINY_S)
-    if s.round == 1:
+    if in_slow_start(s) and s.round == 1:
         pace *= _SECOND_PACE
     return pace if pace < limit else limit
 
@@ -150,39 +153,64 @@ cdef void restart_slowly(Env* env, int i) noexcept nogil:
     env.streams[i].round = 0
 
 
+cdef void warm_up(Env* env, int i) noexcept nogil:
+    cdef Stream* s = env.streams + i
+    s.window = s.threshold = s.window_left = INFINITY
+    if s.loss_limit_Bps < INFINITY:
+        s.window = s.threshold = s.loss_limit_Bps * (s.rtt_s + _TINY_S)
+
+
 cdef void begin_round(Env* env, int i) noexcept nogil:
     """A window a round-trip time, until the path limits the rate and not the window."""
     cdef Stream* s = env.streams + i
-    cdef double full = path_limit(env, i) * (s.rtt_s + _TINY_S)
+    cdef double limit = path_limit(env, i)
+    cdef double full = limit * (s.rtt_s + _TINY_S)
     cdef bint cubic = env.path_specs[i].cc == CUBIC
     s.window_left = INFINITY
-    if s.window < full:
+    if cubic and s.loss > 0.0:
+        # Its window always counts; it can fill the path and the queue.
+        if s.window > full + limit * env.path_specs[i].queue_s:
+            s.window = full + limit * env.path_specs[i].queue_s
+        if in_slow_start(s) and s.window < full:
+            s.window_left = s.window
+    elif s.window < full:
         if cubic or s.round < 2:
             s.window_left = s.window
-    elif cubic and s.loss > 0.0 and not s.slowed:
-        # It goes on like this until it meets a loss.
-        s.window = full
     else:
-        s.window = INFINITY
-        s.round_s = INFINITY
+        s.window = s.round_s = INFINITY
+        s.full_since_s = env.now_s
         return
     s.round_s = env.now_s + s.rtt_s + _TINY_S
 
 
+cdef bint _meets_loss(const Env* env, int i) noexcept nogil:
+    """Whether a packet of this round is lost; by the time, so that the policy does not change the draw."""
+    cdef const Stream* s = env.streams + i
+    cdef double packets = s.window / MSS
+    cdef uint64_t number = <uint64_t>(env.now_s / (s.rtt_s + _TINY_S))
+    return draw_uniform(draw_key(env.seed, per_link(ROUND_LOSS, i)), number) < 1.0 - exp(
+        -packets * s.loss / env.path_specs[i].burst_packets)
+
+
 cdef void end_round(Env* env, int i) noexcept nogil:
+    """The window grows, or shrinks for a loss (RFC 9438: beta 0.7, alpha 0.53 packets where it is Reno-friendly)."""
     cdef Stream* s = env.streams + i
-    cdef bint cubic = env.path_specs[i].cc == CUBIC
-    cdef double growth = _CUBIC_GROWTH if cubic else _BBR_GROWTH
-    cdef uint64_t number
-    if s.loss > 0.0 and not s.slowed:
-        number = (<uint64_t>slot_of(env, s.serving).task << 20) + <uint64_t>s.round
-        if draw_uniform(draw_key(env.seed, per_link(ROUND_LOSS, i)), number) < 1.0 - exp(
-                -s.window / MSS * s.loss / env.path_specs[i].burst_packets):
-            # BBR goes on after a round without growth; CUBIC's slow start is over.
-            s.slowed = True
-            growth = INFINITY if cubic else 1.0
-    s.window *= growth
     s.round += 1
+    if env.path_specs[i].cc == CUBIC:
+        if s.loss > 0.0 and _meets_loss(env, i):
+            s.window *= _CUBIC_BETA
+            s.threshold = s.window
+        elif in_slow_start(s):
+            s.window *= _CUBIC_GROWTH
+            if s.window > s.threshold:
+                s.window = s.threshold
+        else:
+            s.window += _CUBIC_ALPHA * MSS
+    elif s.loss > 0.0 and not s.slowed and _meets_loss(env, i):
+        # BBR goes on after a round without growth.
+        s.slowed = True
+    else:
+        s.window *= _BBR_GROWTH
 
 
 cdef void wake(Env* env, int i) noexcept nogil:
@@ -227,7 +255,7 @@ cdef double standing_queue_s(const Env* env, int i) noexcept nogil:
     """How long a byte waits in the path's queue behind what the stream has sent."""
     cdef const Stream* s = env.streams + i
     cdef double queue_s = env.path_specs[i].queue_s
-    if s.window < INFINITY or s.rate_Bps <= 0.0 or s.rate_Bps >= s.loss_limit_Bps:
+    if s.window < INFINITY or s.rate_Bps <= 0.0:
         return 0.0
     if env.path_specs[i].cc == CUBIC:
         return 0.5 * queue_s
@@ -272,7 +300,8 @@ cdef void stall(Env* env, int i) noexcept nogil:
     cdef double round_trip_s = s.rtt_s
     cdef double lost, rto_s, retry_s
     cdef int64_t whole
-    if path.cc == CUBIC or s.window < INFINITY:
+    # BBR's queue from slow start, and the time-out that counts it, last for a while.
+    if path.cc == CUBIC or s.window < INFINITY or env.now_s - s.full_since_s < _SETTLING_ROUNDS * s.rtt_s:
         round_trip_s += path.queue_s
     lost = s.rate_Bps * round_trip_s
     bring_forward(env, i)

@@ -19,6 +19,7 @@ from itp._core.flow cimport (
     begin_round,
     bring_forward,
     chunk_of,
+    in_slow_start,
     next_outage,
     rerate,
     rest,
@@ -413,7 +414,7 @@ cdef void _delivered(Env* env, int i, int slot) noexcept nogil:
     env.sent_bytes += chunk.bytes + chunk.resent
     task.resent += chunk.resent
     # In slow start the sender sees less than the path can do, and knows.
-    if s.window == INFINITY:
+    if not in_slow_start(s):
         set_bandwidth(known, known.bandwidth_Bps + _SMOOTHING * (
             s.rate_Bps * exp(env.workload.estimate_noise
                              * draw_bell(draw_key(env.seed, per_link(MEASUREMENT, i)), number))

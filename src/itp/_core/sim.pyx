@@ -29,6 +29,7 @@ from itp._core.flow cimport (
     restart_slowly,
     schedule,
     slot_of,
+    warm_up,
 )
 from itp._core.heuristic cimport split_chunks
 from itp._core.ledger cimport priority_class
@@ -345,8 +346,11 @@ cdef void env_begin(Env* env, const LinkSpec* links, const PathSpec* paths, cons
         follow_path(env, i)
         s.serving = s.first = s.last = -1
         s.done_s = s.spent_s = s.round_s = s.resume_s = s.notice_s = s.aged_s = INFINITY
-        s.window = s.window_left = INFINITY
-        if not workload.warm:
+        s.threshold = s.window_left = INFINITY
+        s.full_since_s = -INFINITY
+        if workload.warm:
+            warm_up(env, i)
+        else:
             restart_slowly(env, i)
         next_outage(env, i)
         schedule(env, i)
