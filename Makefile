@@ -15,13 +15,14 @@ lint_needs := ruff cython-lint mypy
 # cpprb is the peer of the replay benchmarks.
 bench_needs := cpprb
 
-.PHONY: help demo test test-all lint bench bench-results debug-test wheel clean
+.PHONY: help demo test test-all lint bench bench-results bench-lab debug-test wheel clean
 help:
 	@echo "make demo       move real files over four unequal streams, policies side by side"
 	@echo "make test       linters, types and all tests"
 	@echo "make test-all   build wheels and run all tests on Python 3.10 to 3.13"
 	@echo "make bench      benchmarks against peers, as ratios, in one run"
 	@echo "make bench-results  the same, kept in bench/results.md"
+	@echo "make bench-lab WANLAB=DIR  the simulator against the real kernel (root; MEASURED=FILE: against that, no root)"
 	@echo "make debug-test the core's tests with every Cython check on"
 	@echo "make lint       ruff, cython-lint, mypy --strict, stubtest"
 	@echo "make wheel      a wheel in dist/"
@@ -47,6 +48,10 @@ bench: $(VENV)/.installed $(VENV)/.test $(VENV)/.bench
 
 bench-results: $(VENV)/.installed $(VENV)/.test $(VENV)/.bench
 	@$(bin)/python -m pytest bench -q --benchmark-columns=min,median,iqr,rounds --ratios bench/results.md
+
+bench-lab: $(VENV)/.installed
+	@$(bin)/python bench/lab/compare.py $(if $(WANLAB),--wanlab $(WANLAB)) \
+		$(if $(MEASURED),--measured $(MEASURED)) --results bench/lab/results.md
 
 debug-test: $(VENV)/.test
 	@echo "--- building with every Cython check on, in $(VENV)-debug"

@@ -1,18 +1,17 @@
 """Scenarios: what they load, and the worlds they draw."""
 
-import gzip
 import math
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import integrate, stats
+from scipy import stats
 
 import itp.scenario
 from itp import ScenarioError
 from itp.scenario import FAMILIES, LINK, PATH, WORKLOAD, load
-from itp.scenarios.capacity import mean_size_bytes, positive_part
+from itp.scenarios.capacity import mean_size_bytes
 from itp.scenarios.workload import SIZE_KINDS
 
 pytestmark = pytest.mark.core
@@ -138,8 +137,9 @@ def test_world_depends_on_its_seed_alone(name):
         assert a.tobytes() == b.tobytes()
 
 
-def test_worlds_share_rows_and_are_read_only():
-    scenario = load("trace-driven")
+@pytest.mark.parametrize("name", ["trace-driven", "mixed"])
+def test_worlds_share_rows_and_are_read_only(name):
+    scenario = load(name)
     a, b = scenario.sample([1]), scenario.sample(range(100))
     assert np.shares_memory(a.rows, b.rows)
     for table in (a.links, a.paths, a.workload, a.capacity_Bps, a.seeds, a.rows, a.outages):
@@ -199,11 +199,15 @@ def test_units_of_a_path():
                 "day": {"load": 0.2, "peak": 0.75},
                 "outages": [[5, 1], [1, 2], [2.5, 1]],
                 "outage_period_s": 10,
-                "random_outages": {"up_s": 20, "down_s": 2},
                 "cc": "cubic",
                 "ba": {"delay_ms": 70, "loss_pct": 50, "rate_mbit": 1},
             },
-            {"rate_mbit": 8, "delay_ms": 0, "queue_bytes": 40000},
+            {
+                "rate_mbit": 8,
+                "delay_ms": 0,
+                "queue_bytes": 40000,
+                "random_outages": {"up_s": 20, "down_s": 2},
+            },
         ],
     }
     worlds = world(tables)
@@ -221,12 +225,13 @@ def test_units_of_a_path():
     assert (path["loss"], path["burst_packets"], path["cc"], path["shared"]) == pytest.approx(
         (0.01, 1, 0, -1)
     )
-    assert (path["up_s"], path["down_s"], path["outage_period_s"]) == (20, 2, 10)
+    assert (path["up_s"], path["down_s"], path["outage_period_s"]) == (0, 0, 10)
     first = path["outage_first"]
     assert worlds.outages[first : first + path["outage_count"]].tolist() == [[1, 3.5], [5, 6]]
     assert path["queue_s"] == pytest.approx(0.04)
     other = worlds.paths[0, 1]
     assert (other["delay_s"], other["ack_delay_s"], other["cc"]) == (0, 0, 1)
+    assert (other["up_s"], other["down_s"], other["outage_count"]) == (20, 2, 0)
     assert other["queue_s"] == pytest.approx(40000 / 1e6)
 
 
@@ -316,91 +321,18 @@ def test_background():
     assert worlds.capacity_Bps[0] == pytest.approx((100 + 20 + 100) * GOODPUT)
 
 
-# --- capacity, load and sizes ---
-
-
-@pytest.mark.parametrize(
-    ("keys", "mbit"),
-    [
-        ({}, 100),
-        ({"load": 0.3}, 70),
-        ({"load": 0.3, "burst_ms": [100, 300]}, 75.5),  # bursts of 1.2 are cut at 0.98
-        ({"load": 0.1, "day": {"load": 0.4, "peak": 0}}, 70),
-        ({"loss_pct": 1}, 99),
-        ({"outages": [[1, 2]], "outage_period_s": 10}, 80),
-        ({"outages": [[1, 2]]}, 100),
-        ({"random_outages": {"up_s": 8, "down_s": 2}}, 80),
-        ({"schedule": [[0, 50], [1, 150, None, None, 0.5]], "loop_s": 4}, 68.75),
-        ({"noise": {"sd": 0.1, "tau_s": 1}}, 100 - 10 / math.sqrt(2 * math.pi)),
-        ({"noise": {"sd": 0.1, "tau_s": 1}, "load": 0.5}, 50),
-        ({"loss_pct": 0.5, "cc": "cubic", "rtt_ms": 40}, None),
-    ],
-)
-def test_capacity(keys, mbit):
-    capacity = world({"paths": [{"rate_mbit": 100, **keys}]}).capacity_Bps[0]
-    expected = 1.22 * 1448 / (0.04 * math.sqrt(0.005)) * 0.995 if mbit is None else mbit * GOODPUT
-    assert capacity == pytest.approx(expected, rel=1e-4)
-
-
-def test_positive_part():
-    rng = np.random.default_rng(2)
-    for mean, sd in ((0.0, 0.1), (0.2, 0.1), (0.05, 0.3), (0.7, 0.0), (0.5, 1e-12)):
-        drawn = np.maximum(mean + sd * rng.standard_normal(400_000), 0).mean()
-        assert positive_part(np.array([mean]), np.array([sd]))[0] == pytest.approx(drawn, abs=1e-3)
-
-
-SIZES = [
-    {"kind": "fixed", "bytes": 3000},
-    {"kind": "fixed", "bytes": 3000, "max_bytes": 1000},
-    {"kind": "exponential", "mean_bytes": 5000, "min_bytes": 1000, "max_bytes": 9000},
-    {"kind": "exponential", "mean_bytes": 5000},
-    {"kind": "lognormal", "median_bytes": 5000, "sigma": 1.3, "min_bytes": 2000, "max_bytes": 40000},
-    {"kind": "lognormal", "median_bytes": 5000, "sigma": 0},
-    {"kind": "pareto", "shape": 1.1, "min_bytes": 50e3, "max_bytes": 50e6},
-    {"kind": "pareto", "shape": 1, "min_bytes": 50e3, "max_bytes": 50e6},
-    {"kind": "pareto", "shape": 0.5, "min_bytes": 50e3, "max_bytes": 50e6},
-    {"kind": "pareto", "shape": 3, "min_bytes": 7, "max_bytes": 7},
-    {"kind": "log_uniform", "min_bytes": 1e3, "max_bytes": 1e9},
-    {"kind": "log_uniform", "min_bytes": 5, "max_bytes": 5},
-]
-
-
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_mean_size(size):
-    worlds = world({**PLAIN, "workload": {"size": size, "load": 0.5}})
-    asked = worlds.workload[0]
-    low, high = size.get("min_bytes", 1), size.get("max_bytes", 2**50)
-    assert (asked["size_min"], asked["size_max"]) == (low, high)
-    if size["kind"] == "fixed":
-        mean = min(max(size["bytes"], low), high)
-    elif low == high or size.get("sigma") == 0:
-        mean = size.get("median_bytes", low)
-    elif size["kind"] in ("pareto", "log_uniform"):
-        b = size.get("shape", 0)
-        assert asked["size_a"] == low
-        assert asked["size_b"] == b
-        over_log = [
-            integrate.quad(
-                lambda t, p=p: math.exp(p * t), math.log(low), math.log(high), epsabs=0, limit=200
-            )[0]
-            for p in (1 - b, -b)
-        ]
-        mean = over_log[0] / over_log[1]
-    else:
-        law = (
-            stats.expon(scale=5000)
-            if size["kind"] == "exponential"
-            else stats.lognorm(size["sigma"], scale=5000)
-        )
-        top = min(high, law.isf(1e-12))
-        mean = low + integrate.quad(law.sf, low, top, epsabs=0, limit=500)[0]
-    assert asked["arrivals_per_s"] == pytest.approx(0.5 * worlds.capacity_Bps[0] / mean, rel=1e-6)
+# --- workload and options ---
 
 
 def test_workload_defaults_and_keys():
     asked = world(PLAIN).workload[0]
     assert SIZE_KINDS[asked["size_kind"]] == "pareto"
-    assert [asked[key] for key in ("priority_low", "priority_high", "deadline_share")] == [0, 1, 0.5]
+    assert [asked[key] for key in ("priority_low", "priority_high", "urgent", "deadline_share")] == [
+        0.25,
+        0.5,
+        0.1,
+        0.5,
+    ]
     assert [asked[key] for key in ("deadline_low", "deadline_high", "day_s", "day_start")] == [
         2,
         20,
@@ -416,6 +348,7 @@ def test_workload_defaults_and_keys():
     workload = {
         "arrivals": "periodic",
         "priority": [0.2, 0.4],
+        "urgent": 0,
         "deadline": {"share": 0, "low": 1, "high": 3},
         "day_s": 60,
         "day_start": {"uniform": [0.5, 0.6]},
@@ -424,7 +357,12 @@ def test_workload_defaults_and_keys():
         "warm": False,
     }
     asked = world({**PLAIN, "workload": workload}).workload[0]
-    assert [asked[key] for key in ("priority_low", "priority_high", "deadline_share")] == [0.2, 0.4, 0]
+    assert [asked[key] for key in ("priority_low", "priority_high", "urgent", "deadline_share")] == [
+        0.2,
+        0.4,
+        0,
+        0,
+    ]
     assert [asked[key] for key in ("deadline_low", "deadline_high", "day_s")] == [1, 3, 60]
     assert 0.5 < asked["day_start"] < 0.6
     assert [asked[key] for key in ("estimate_noise", "stall_timeout_s", "warm", "periodic")] == [0, 2, 0, 1]
@@ -475,123 +413,3 @@ def test_options():
     assert load(scenario) is scenario
     with pytest.raises(ValueError, match="Scenario"):
         load(scenario, trace="x")
-
-
-# --- schedules and traces ---
-
-
-def rows_of(worlds, j=0):
-    link = worlds.links[0, j]
-    return worlds.rows[link["row_first"] : link["row_first"] + link["row_count"]], link["loop_s"]
-
-
-def test_schedule():
-    schedule = [[0], [1, 0], [2, 50, 30, 2], [3, None, None, None, 0.5]]
-    base = {"rate_mbit": 100, "delay_ms": 10, "loss_pct": 1}
-    rows, loop_s = rows_of(world({"paths": [{**base, "schedule": schedule}]}))
-    assert loop_s == 0
-    nan = math.nan
-    expected = [
-        [0, nan, nan, nan, nan],
-        [1, 0, nan, nan, nan],
-        [2, 50, 0.03, 0.02, nan],
-        [3, 50, 0.03, 0.02, 0.5],
-    ]
-    scale = np.array([1, GOODPUT, 1, 1, 1])
-    assert np.allclose(rows, np.array(expected) * scale, equal_nan=True)
-    # With a loop, what the first row leaves unsaid is the base value in every round.
-    rows, loop_s = rows_of(world({"paths": [{**base, "schedule": schedule, "loop_s": 4}]}))
-    assert loop_s == 4
-    expected = [
-        [0, 100, 0.01, 0.01, 0],
-        [1, 0, 0.01, 0.01, 0],
-        [2, 50, 0.03, 0.02, 0],
-        [3, 50, 0.03, 0.02, 0.5],
-    ]
-    assert np.allclose(rows, np.array(expected) * scale)
-
-
-def test_schedule_loss_comes_on_top_of_bursts():
-    ge = {"loss_pct": 10, "burst_packets": 3}
-    rows, _ = rows_of(world({"paths": [{"rate_mbit": 1, "ge": ge, "schedule": [[0, None, None, 20]]}]}))
-    assert rows[0, 3] == pytest.approx(1 - 0.9 * 0.8)
-
-
-def test_files_lie_beside_the_scenario(tmp_path):
-    (tmp_path / "day.sched").write_text("# t rate\n0 - - - 0.5\n1.5 30 # half\nloop 9\n")
-    (tmp_path / "s.json").write_text(
-        '{"paths": [{"rate_mbit": 60, "schedule": "day.sched"}, {"trace": "t.trace"}]}'
-    )
-    (tmp_path / "t.trace").write_text("50\n50\n100\n150\n")
-    worlds = load(tmp_path / "s.json").sample([1])
-    rows, loop_s = rows_of(worlds)
-    assert loop_s == 9
-    assert rows[:, 0].tolist() == [0, 1.5]
-    assert rows[:, 1] == pytest.approx(np.array([60, 30]) * GOODPUT)
-    rows, loop_s = rows_of(worlds, 1)
-    # 3 packets in the first 100 ms, one in the 50 ms that are left.
-    assert loop_s == 0.15
-    assert rows[:, 0].tolist() == [0, 0.1]
-    assert rows[:, 1] == pytest.approx(np.array([3 * 1448 / 0.1, 1448 / 0.05]))
-    assert worlds.links["rate_Bps"][0, 1] == pytest.approx(4 * 1448 / 0.15)
-
-
-@pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("heading", [False, True])
-def test_csv_trace(tmp_path, packed, heading):
-    text = ("t,mbit\n" if heading else "") + "10,5\n10.5,15\n12,40\n\n"
-    path = tmp_path / ("t.csv.gz" if packed else "t.csv")
-    path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
-    worlds = world({"paths": [{"trace": str(path), "trace_mean_mbit": 100}]})
-    rows, loop_s = rows_of(worlds)
-    assert loop_s == 3
-    assert rows[:, 0].tolist() == [0, 0.5, 2]
-    mean = (0.5 * 5 + 1.5 * 15 + 40) / 3
-    assert rows[:, 1] == pytest.approx(np.array([5, 15, 40]) * 100 / mean * GOODPUT)
-    assert worlds.links["rate_Bps"][0, 0] == pytest.approx(100 * GOODPUT)
-    assert worlds.capacity_Bps[0] == pytest.approx(100 * GOODPUT)
-
-
-def test_many_traces_and_starts(tmp_path):
-    rows = [f"{name},{t},{10 * k + t}" for k, name in enumerate(("a", "b,c", "d")) for t in range(6)]
-    (tmp_path / "t.csv").write_text("trace,t_s,mbit\n" + "\n".join(rows))
-    one = {"paths": [{"rate_mbit": 1, "rtt_ms": 9}]}
-    with pytest.raises(ScenarioError, match="names no trace"):
-        load(one, trace=tmp_path / "t.csv")
-    scenario = load({"paths": [{"trace": "x", "trace_starts": 3}] * 2}, trace=tmp_path / "t.csv")
-    worlds = scenario.sample(range(3000))
-    assert worlds.rows.shape == (3 * 3 * 6, 5)
-    starts = worlds.rows[worlds.links["row_first"], 1] / GOODPUT
-    values, counts = np.unique(starts[:, 0].round(6), return_counts=True)
-    assert values.tolist() == [0, 2, 4, 10, 12, 14, 20, 22, 24]
-    assert stats.chisquare(counts).pvalue > 1e-3
-    assert (starts[:, 0] == starts[:, 1]).mean() < 0.2
-    block = worlds.rows[worlds.links["row_first"][np.argmax(starts[:, 0] == starts[:, 0].max()), 0] :][:6]
-    assert block[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
-    assert block[:, 1] / GOODPUT == pytest.approx([24, 25, 20, 21, 22, 23])
-
-
-def test_traces_of_ones_own(tmp_path):
-    path = tmp_path / "own.csv"
-    path.write_text("0,1\n1,3\n2,2\n")
-    for name in ("trace-driven", "mixed"):
-        worlds = load(name, trace=path).sample(range(50))
-        own = worlds.links[worlds.links["row_count"] > 0]
-        assert set(own["row_count"]) == {3}
-        assert set(own["loop_s"]) == {3}
-    assert worlds.capacity_Bps.min() > 0
-
-
-def test_regions_of_ones_own(tmp_path):
-    path = tmp_path / "grid.csv"
-    path.write_text(
-        "src_region,dst_region,throughput_jan_mbit,throughput_nov_mbit,rtt_min_ms,rtt_avg_ms\n"
-        "a,b,1,100,9,10\nb,a,300,,,40\na,c,70,70,,\nc,a,,,5,5\n"
-    )
-    worlds = load("inter-region", regions=path).sample(range(300))
-    rates, delays = worlds.links["rate_Bps"], worlds.paths["delay_s"]
-    assert np.allclose(rates.sum(axis=1), 200 * GOODPUT)
-    assert set(delays.ravel().round(6)) == {0.005, 0.020}
-    ratio = rates.max(axis=1) / rates.min(axis=1)
-    assert set(ratio.round(6)) == {1, 3}
-    assert np.array_equal(rates.argmax(axis=1), delays.argmax(axis=1))

@@ -392,12 +392,13 @@ def test_good_survives():
     survives(GOOD)
 
 
+@settings(deadline=None)
 @given(tables=st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=4), anything, max_size=5))
 def test_any_tables(tables):
     survives(tables)
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     edits=st.lists(
         st.tuples(
@@ -432,7 +433,7 @@ def test_good_with_edits(edits):
     data=st.binary(max_size=60) | st.text("0123456789,.-e\n#t ", max_size=60).map(str.encode),
     packed=st.booleans(),
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_trace_file(tmp_path, data, packed):
     path = tmp_path / "t"
     path.write_bytes(gzip.compress(data) if packed else data)
@@ -445,7 +446,7 @@ def test_any_trace_file(tmp_path, data, packed):
     data=st.binary(max_size=60) | st.text('[]{}="\n.paths:1,', max_size=60).map(str.encode),
     json_=st.booleans(),
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_scenario_file(tmp_path, data, json_):
     path = tmp_path / ("t.json" if json_ else "t.toml")
     path.write_bytes(data)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from itp._core.world import LINK, PATH, WORKLOAD
 from itp.errors import ScenarioError
 from itp.scenarios.draws import Floats, Number, Seeds, as_seeds, uniform
 from itp.scenarios.file import TOP_KEYS, Spec, read_spec
@@ -22,7 +23,7 @@ from itp.scenarios.node import Node, names
 from itp.scenarios.sampling import capacity_Bps, draw, draw_workload
 from itp.scenarios.source import FAMILIES, read_source, with_file
 from itp.scenarios.workload import LOAD, MAX_TASKS, WORKLOAD_KEYS
-from itp.scenarios.worlds import LINK, PATH, WORKLOAD, Worlds
+from itp.scenarios.worlds import Worlds
 
 __all__ = ["FAMILIES", "LINK", "PATH", "WORKLOAD", "Scenario", "Worlds", "load"]
 
@@ -59,6 +60,8 @@ class Scenario:
     n_tasks: int
     seed: int
     _specs: tuple[Spec, ...] = field(repr=False)
+    _rows: Floats = field(repr=False)
+    _outages: Floats = field(repr=False)
     _stealing_follows: bool = field(repr=False)
 
     @property
@@ -179,8 +182,8 @@ class Scenario:
             paths=paths,
             workload=workload,
             capacity_Bps=capacity,
-            rows=_joined([spec.rows for spec in self._specs]),
-            outages=_joined([spec.outages for spec in self._specs]),
+            rows=self._rows,
+            outages=self._outages,
             tasks=np.empty((0, 4)) if tasks is None else tasks,
             n_tasks=self.n_tasks,
             service_order=self.service_order,
@@ -270,6 +273,8 @@ def load(
         n_tasks=_n_tasks(top.get("tasks"), specs),
         seed=top["seed"].integer("a seed", 0, 2**64 - 1) if "seed" in top else 1,
         _specs=specs,
+        _rows=_joined([spec.rows for spec in specs]),
+        _outages=_joined([spec.outages for spec in specs]),
         _stealing_follows="stealing" not in top,
     )
     scenario.sample(range(2))

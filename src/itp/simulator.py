@@ -59,6 +59,8 @@ class Simulator:
         Instead of the scenario's own: offered load as a share of capacity, tasks an episode.
     threads : int
         The environments are divided among so many threads; results do not depend on it.
+    min_chunk_bytes : int
+        A stream whose share would be smaller is left out of a decision.
     reward_weights : RewardWeights, optional
     keep_states : bool
         Remember the states of the tasks in flight, for `experiences` and `store`.
@@ -95,6 +97,7 @@ class Simulator:
         load: float | None = None,
         tasks: int | None = None,
         threads: int = 1,
+        min_chunk_bytes: int = MIN_CHUNK_BYTES,
         reward_weights: RewardWeights | None = None,
         keep_states: bool = False,
         record_timeline: bool = False,
@@ -128,7 +131,7 @@ class Simulator:
             n_tasks=worlds.n_tasks,
             service_order=worlds.service_order,
             stealing=worlds.stealing,
-            min_chunk_bytes=MIN_CHUNK_BYTES,
+            min_chunk_bytes=_count("min_chunk_bytes", min_chunk_bytes),
             weights=reward_weights or RewardWeights(),
             keep_states=keep_states,
             record_timeline=record_timeline,
@@ -201,11 +204,15 @@ class Simulator:
         """
         chosen = np.asarray(actions)
         if chosen.shape != (self.n_envs,) or chosen.dtype.kind not in "iu":
-            raise ValueError(f"actions: expected {self.n_envs} integers; got {chosen.dtype}{list(chosen.shape)}")
+            raise ValueError(
+                f"actions: expected {self.n_envs} integers; got {chosen.dtype}{list(chosen.shape)}"
+            )
         if split not in SPLITS:
             raise ValueError(f"split = {split!r}: expected one of {', '.join(SPLITS)}")
         if not ((chosen >= 0) & (chosen < self.n_actions)).all():
-            raise ValueError(f"actions: expected 0 to {self.n_actions - 1}; got {chosen.min()} to {chosen.max()}")
+            raise ValueError(
+                f"actions: expected 0 to {self.n_actions - 1}; got {chosen.min()} to {chosen.max()}"
+            )
         np.take(masks_of_actions(self.n_streams), chosen, out=self._masks)
         self._splits[:] = SPLITS.index(split)
         return self.step_masks(self._masks, self._splits, propensities=propensities)

@@ -150,8 +150,8 @@ cdef class Batch:
                     self.timeline.count = 0
                 env_begin(self.env(i), &self.links[i, 0], &self.paths[i, 0], &self.workloads[i], self.seed_of[i])
 
-    def replace(self, const int64_t[::1] which, LinkSpec[:, ::1] links, PathSpec[:, ::1] paths,
-                WorkloadSpec[::1] workloads, uint64_t[::1] seeds):
+    def replace(self, const int64_t[::1] which, const LinkSpec[:, ::1] links, const PathSpec[:, ::1] paths,
+                const WorkloadSpec[::1] workloads, const uint64_t[::1] seeds):
         """Give some environments other worlds and begin their episodes; tables stay as they are."""
         cdef Py_ssize_t i, k
         for k in range(which.shape[0]):

@@ -58,6 +58,7 @@ ctypedef struct WorkloadSpec:
     double size_max
     double priority_low
     double priority_high
+    double urgent               # share of the tasks whose priority is from 0.75 to 1 instead
     double deadline_share       # of the tasks that have one
     double deadline_low         # as multiples of the reference time
     double deadline_high
@@ -109,6 +110,7 @@ cdef enum Process:
     RANDOM_OUTAGE = 10
     JITTER = 11
     PRIOR = 12
+    ROUND_LOSS = 13
 
 
 cdef inline uint64_t per_link(int process, int link) noexcept nogil:

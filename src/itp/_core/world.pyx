@@ -19,7 +19,7 @@ PATH = np.dtype([
 ])
 WORKLOAD = np.dtype([
     ("arrivals_per_s", "<f8"), ("periodic", "<i8"), ("size_kind", "<i8"), ("size_a", "<f8"), ("size_b", "<f8"),
-    ("size_min", "<f8"), ("size_max", "<f8"), ("priority_low", "<f8"), ("priority_high", "<f8"),
+    ("size_min", "<f8"), ("size_max", "<f8"), ("priority_low", "<f8"), ("priority_high", "<f8"), ("urgent", "<f8"),
     ("deadline_share", "<f8"), ("deadline_low", "<f8"), ("deadline_high", "<f8"), ("day_s", "<f8"),
     ("day_start", "<f8"), ("estimate_noise", "<f8"), ("stall_timeout_s", "<f8"), ("warm", "<i8"),
     ("task_first", "<i8"), ("task_count", "<i8"),
@@ -69,7 +69,7 @@ cdef void draw_arrival(const WorkloadSpec* spec, const ExplicitTask* explicit_ta
                        double last_s, const double* reference, Arrival* out) noexcept nogil:
     """reference: latency_s and total rate_Bps, of which the task's reference time is made."""
     cdef const ExplicitTask* given
-    cdef double slack
+    cdef double slack, u
     if spec.task_count:
         given = explicit_tasks + spec.task_first + index
         out.at_s = given.t_s
@@ -84,9 +84,12 @@ cdef void draw_arrival(const WorkloadSpec* spec, const ExplicitTask* explicit_ta
     out.size_bytes = <int64_t>_size(spec, seed, index)
     if out.size_bytes < 1:
         out.size_bytes = 1
-    out.priority = spec.priority_low
-    if spec.priority_high > spec.priority_low:
-        out.priority += (spec.priority_high - spec.priority_low) * draw_uniform(draw_key(seed, PRIORITY), index)
+    u = draw_uniform(draw_key(seed, PRIORITY), index)
+    if u < spec.urgent:
+        out.priority = 0.75 + 0.25 * u / spec.urgent
+    else:
+        u = (u - spec.urgent) / (1.0 - spec.urgent)
+        out.priority = spec.priority_low + (spec.priority_high - spec.priority_low) * u
     out.deadline_s = INFINITY
     if spec.deadline_share > 0.0 and draw_uniform(draw_key(seed, DEADLINE), index) < spec.deadline_share:
         slack = draw_uniform(draw_key(seed, DEADLINE_SLACK), index)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from itp._core.world import CONGESTION_CONTROLS
 from itp.scenarios.draws import Floats, Number
 from itp.scenarios.node import Node, Range, names
 from itp.scenarios.tables import (
@@ -26,7 +27,6 @@ from itp.scenarios.tables import (
 HEADER_BYTES = 52  # of every packet: IPv4 20, TCP 20, its timestamps 12
 MAX_STARTS = 64
 MAX_OUTAGES = 64  # the lab takes no more
-CONGESTION_CONTROLS = ("cubic", "bbr")
 
 _RATE = Range("Mbit/s", 0.0, 1e6, above=True)
 _DELAY = Range("ms", 0.0, 1e5)
@@ -242,6 +242,8 @@ def bind(
     elif "loop_s" in values:
         raise node.refuse("loop_s needs a schedule")
     times: Floats = values.get("outages", np.empty((0, 2)))
+    if len(times) and "random_outages.up_s" in numbers:
+        raise node.refuse("has both outages and random_outages: leave one of them out")
     period_s = float(values.get("outage_period_s", 0.0))
     if period_s:
         if not len(times):

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from itp._core.world import SIZE_KINDS
 from itp.scenarios.draws import Floats, Number
 from itp.scenarios.node import Node, Range
 from itp.scenarios.tables import TIME
 
 MAX_TASKS = 10**6
-SIZE_KINDS = ("fixed", "exponential", "lognormal", "pareto", "log_uniform")
 LOAD = Range("a fraction of the capacity", 0.0, 100.0, above=True)
 MAX_SIZE_BYTES = 2.0**50
 
@@ -27,6 +27,7 @@ _NUMBERS = {
     "day_start": (_FRACTION, 0.0),
     "estimate_noise": (_SIGMA, 0.1),
     "stall_timeout_s": (Range("seconds", 1e-3, 3600.0), 0.5),
+    "urgent": (_FRACTION, 0.1),
 }
 WORKLOAD_KEYS = frozenset([*_NUMBERS, "arrivals", "size", "priority", "deadline", "warm", "tasks"])
 # The keys of each kind of size beside min_bytes and max_bytes, which two of them need.
@@ -38,6 +39,7 @@ _SIZE_KEYS: tuple[dict[str, Range], ...] = (
     {},
 )
 _DEFAULT_SIZE = {"kind": "pareto", "shape": 1.0, "min_bytes": 50e3, "max_bytes": 50e6}
+_DEFAULT_PRIORITY = [0.25, 0.5]
 _DEFAULT_DEADLINE = {"share": 0.5, "low": 2.0, "high": 20.0}
 
 
@@ -71,9 +73,11 @@ def read_workload(keys: Mapping[str, Node], whole: Node) -> Workload:
         for key, (allowed, default) in _NUMBERS.items()
     }
     size_kind = _size(keys.get("size", Node(_DEFAULT_SIZE, whole.file, "workload.size")), numbers)
-    _between(keys.get("priority", Node([0, 1], whole.file, "workload.priority")), "priority", numbers)
+    _between(
+        keys.get("priority", Node(_DEFAULT_PRIORITY, whole.file, "workload.priority")), "priority", numbers
+    )
     _deadline(keys.get("deadline", Node(_DEFAULT_DEADLINE, whole.file, "workload.deadline")), numbers)
-    for key in ("load", "arrivals", "size", "priority", "deadline"):
+    for key in ("load", "arrivals", "size", "priority", "urgent", "deadline"):
         if key in keys and "tasks" in keys:
             raise keys[key].refuse("contradicts the list of tasks, which says it for each of them")
     return Workload(

@@ -1,36 +1,13 @@
-"""Worlds: what a simulator reads, and the layout of their records."""
+"""Worlds: what a simulator reads."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from itp.scenarios.draws import Floats, Seeds
-
-
-def _record(fields: str, integers: str) -> np.dtype[Any]:
-    return np.dtype([(name, "<i8" if name in integers.split() else "<f8") for name in fields.split()])
-
-
-LINK = _record(
-    "rate_Bps load burst_on_s burst_off_s noise noise_tau_s day_load day_peak row_first row_count loop_s "
-    "udp_Bps flows background_start_s background_end_s",
-    integers="row_first row_count",
-)
-PATH = _record(
-    "delay_s ack_delay_s jitter_s loss burst_packets queue_s cc shared outage_first outage_count "
-    "outage_period_s up_s down_s",
-    integers="cc shared outage_first outage_count",
-)
-WORKLOAD = _record(
-    "arrivals_per_s periodic size_kind size_a size_b size_min size_max priority_low priority_high "
-    "deadline_share deadline_low deadline_high day_s day_start estimate_noise stall_timeout_s warm "
-    "task_first task_count",
-    integers="periodic size_kind warm task_first task_count",
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
