@@ -19,9 +19,9 @@ from itp._core.flow cimport Env
 from itp._core.sim cimport PULL
 from itp._core.state cimport Paths, popcount
 
-from itp._core.heuristic import POLICIES
+from itp._core.heuristic import POLICIES as _POLICIES
 
-RULES = (*POLICIES, "least_completion_time_proportional", "min_rtt", "random", "pull")
+RULES = (*_POLICIES, "least_completion_time_proportional", "min_rtt", "random", "pull")
 
 # Of the random policy's draws, apart from those of the world.
 cdef enum:
