@@ -101,7 +101,7 @@ cdef class Batch:
         setting.n = paths.shape[1]
         setting.n_links = links.shape[1]
         setting.state_dim = 4 * setting.n + 4
-        setting.slot_bytes = (sizeof(Slot) + setting.n * sizeof(Chunk) + 63) & ~<size_t>63
+        setting.slot_bytes = (sizeof(Slot) + setting.n * sizeof(Chunk) + 31) & ~<size_t>31
         setting.keep_states = keep_states
         setting.n_tasks = n_tasks
         setting.order = SRPT if service_order == "srpt" else FIFO

@@ -9,9 +9,9 @@ from itp._core.heuristic cimport (
     Candidates,
     Demand,
     Policy,
-    all_together,
     choose_by_rule,
     enumerate_candidates,
+    least_at_once,
     least_completion,
     split_chunks,
 )
@@ -67,7 +67,7 @@ cdef uint32_t choose_for(Env* env, int rule, int* split) noexcept nogil:
     cdef int i, best
     split[0] = WATER_FILLING
     if rule == LEAST_COMPLETION_TIME:
-        if all_together(paths, demand, &mask):
+        if least_at_once(paths, demand, &mask):
             return mask
         enumerate_candidates(paths, demand, &candidates)
         return candidates.mask[least_completion(&candidates)]

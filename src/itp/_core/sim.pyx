@@ -177,7 +177,7 @@ cdef void _admit(Env* env, uint32_t mask, int split, float propensity) noexcept 
     cdef Chunk* chunk
     cdef int i, slot, n = env.setting.n
     cdef size_t dim = env.setting.state_dim
-    if env.free_slot < 0 and not _grow(env, env.n_slots + env.n_slots // 2):
+    if env.free_slot < 0 and not _grow(env, env.n_slots + env.n_slots // 4):
         env.out_of_memory = True
         return
     slot = env.free_slot
