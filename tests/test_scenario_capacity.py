@@ -24,7 +24,7 @@ def world(tables):
     [
         ({}, 100),
         ({"load": 0.3}, 70),
-        ({"load": 0.3, "burst_ms": [100, 300]}, 75.5),  # bursts of 1.2 are cut at 0.98
+        ({"load": 0.3, "burst_ms": [100, 300]}, 77.5),  # bursts of 1.2 are cut at 0.9
         ({"load": 0.1, "day": {"load": 0.4, "peak": 0}}, 70),
         ({"loss_pct": 1}, 99),
         ({"outages": [[1, 2]], "outage_period_s": 10}, 80),

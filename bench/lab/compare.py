@@ -24,8 +24,8 @@ import measure
 import numpy as np
 from numpy.typing import NDArray
 
-import itp
 from itp import scenario as scenarios
+from itp.simulator import Simulator
 
 SEEDS = range(1, 10)  # where losses or bursts are random, the median over these worlds is compared
 LEAST_ACTIONS = 8  # fewer say little about a ranking
@@ -83,7 +83,7 @@ def described(wanlab: Path, group: Group) -> dict[str, Any]:
                 if isinstance(part.get(key), str):
                     part[key] = str((folder / part[key]).resolve())
     scenario["workload"] = {
-        "tasks": [{"t_s": group.offset_s, "size_bytes": group.size_bytes}],
+        "tasks": [[group.offset_s, group.size_bytes]],
         "warm": False,
         "estimate_noise": 0.0,
     }
@@ -94,7 +94,7 @@ def simulate(wanlab: Path, group: Group, actions: Sequence[int]) -> NDArray[np.f
     """Completion times in seconds, float64[seeds, actions]: every action meets the same worlds."""
     scenario = scenarios.load(described(wanlab, group))
     seeds = np.repeat(np.asarray(SEEDS, dtype=np.uint64), len(actions))
-    sim = itp.Simulator(scenario, n_envs=len(seeds), seeds=seeds, service_order="fifo")
+    sim = Simulator(scenario, seeds=seeds, min_chunk_bytes=1)
     sim.step(np.tile(np.asarray(actions), len(SEEDS)), split="proportional")
     done = sim.completed()
     times = np.full(len(seeds), np.nan)

@@ -3,7 +3,9 @@
 ``import itp`` loads NumPy and the compiled core alone; onnxruntime is loaded with the first model.
 """
 
+import importlib
 import logging
+from typing import TYPE_CHECKING, Any
 
 from itp import actions
 from itp._core.decision import Decision
@@ -27,6 +29,22 @@ from itp.errors import (
 )
 from itp.partitioner import TaskPartitioner
 
+if TYPE_CHECKING:
+    from itp import baselines, evaluation
+    from itp.scenario import Scenario
+    from itp.simulator import Simulator
+
+# The simulator and what stands on it are loaded when first asked for: a data plane needs none of it.
+_LATER = {"Simulator": "itp.simulator", "Scenario": "itp.scenario", "baselines": "", "evaluation": ""}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'itp' has no attribute {name!r}")
+    module = importlib.import_module(_LATER[name] or f"itp.{name}")
+    return getattr(module, name) if _LATER[name] else module
+
+
 logging.getLogger("itp").addHandler(logging.NullHandler())
 
 __version__ = "0.1.0"
@@ -47,6 +65,7 @@ __all__ = [
     "RewardWeights",
     "ScenarioError",
     "SchemaError",
+    "Simulator",
     "Task",
     "TaskPartitioner",
     "TransportError",

@@ -59,6 +59,8 @@ class Simulator:
         Instead of the scenario's own: offered load as a share of capacity, tasks an episode.
     threads : int
         The environments are divided among so many threads; results do not depend on it.
+    min_chunk_bytes : int
+        A stream whose share would be smaller is left out of a decision.
     reward_weights : RewardWeights, optional
     keep_states : bool
         Remember the states of the tasks in flight, for `experiences` and `store`.
@@ -95,6 +97,7 @@ class Simulator:
         load: float | None = None,
         tasks: int | None = None,
         threads: int = 1,
+        min_chunk_bytes: int = MIN_CHUNK_BYTES,
         reward_weights: RewardWeights | None = None,
         keep_states: bool = False,
         record_timeline: bool = False,
@@ -128,7 +131,7 @@ class Simulator:
             n_tasks=worlds.n_tasks,
             service_order=worlds.service_order,
             stealing=worlds.stealing,
-            min_chunk_bytes=MIN_CHUNK_BYTES,
+            min_chunk_bytes=_count("min_chunk_bytes", min_chunk_bytes),
             weights=reward_weights or RewardWeights(),
             keep_states=keep_states,
             record_timeline=record_timeline,

@@ -6,7 +6,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from itp._core.heuristic cimport Demand
 from itp._core.link cimport Link
 from itp._core.state cimport Paths, StreamMetrics
-from itp._core.world cimport BBR, Arrival, ExplicitTask, LinkSpec, Outage, PathSpec, Row, WorkloadSpec
+from itp._core.world cimport Arrival, ExplicitTask, LinkSpec, Outage, PathSpec, Row, WorkloadSpec
 
 cdef enum ChunkState:
     LAST = -1
@@ -43,13 +43,17 @@ ctypedef struct Slot:
 ctypedef struct Stream:
     double rate_Bps             # now
     double since_s              # `left` of the chunk it serves is as of then
-    double ramp_Bps             # congestion window / RTT in slow start, infinite after it
+    double window               # congestion window in bytes; infinite: the path limits the rate
+    double threshold            # where slow start ends; infinite before the first loss
+    double window_left          # of it, to send in this round; infinite: sent evenly over the round
     double delay_s              # one way
     double rtt_s
     double loss
-    double loss_limit_Bps       # what its congestion control reaches under this loss
+    double loss_limit_Bps       # what its congestion control reaches under this loss, on average
     double done_s               # the chunk it serves is through
-    double ramp_s               # end of the round of slow start
+    double spent_s              # the window is spent before its round is over
+    double round_s              # end of the window's round-trip time
+    double full_since_s         # when slow start ended
     double outage_s             # next begin or end of an outage
     double outage_end_s
     double resume_s             # first retransmission that gets through
@@ -64,6 +68,8 @@ ctypedef struct Stream:
     int32_t serving             # slot, or -1
     int32_t first               # of the line, or -1
     int32_t last
+    int32_t round               # of slow start, from 0
+    bint slowed                 # BBR's slow start has met a loss
     bint in_outage
     bint stalled                # waits for a retransmission to get through
     bint down                   # known to be
@@ -140,11 +146,9 @@ ctypedef struct Env:
 
 cdef extern from *:
     """
-    #define ITP_MSS 1448.0         /* payload of a 1500-byte packet with time stamps */
-    #define ITP_BBR_SHARE 0.975    /* of a link's rate; the rest goes into its probes */
+    #define ITP_MSS 1448.0  /* payload of a 1500-byte packet with time stamps */
     """
     const double MSS "ITP_MSS"
-    const double BBR_SHARE "ITP_BBR_SHARE"
 
 
 # Divide a shared link among its busy streams.
@@ -158,9 +162,12 @@ cdef void link_event(Env* env, int link) noexcept nogil
 cdef void wake(Env* env, int i) noexcept nogil
 # ... or nothing any more.
 cdef void rest(Env* env, int i) noexcept nogil
-# A round of slow start.
+# A window's round-trip time begins; it ends.
 cdef void begin_round(Env* env, int i) noexcept nogil
+cdef void end_round(Env* env, int i) noexcept nogil
 cdef void restart_slowly(Env* env, int i) noexcept nogil
+# The stream has been busy for long: nothing but its path and its losses limit it.
+cdef void warm_up(Env* env, int i) noexcept nogil
 cdef void next_outage(Env* env, int i) noexcept nogil
 # What is under way is lost; it gets through with the first retry after the outage.
 cdef void stall(Env* env, int i) noexcept nogil
@@ -180,8 +187,10 @@ cdef inline void schedule(Env* env, int i) noexcept nogil:
     """The stream's next event."""
     cdef const Stream* s = env.streams + i
     cdef double next_s = s.done_s
-    if s.ramp_s < next_s:
-        next_s = s.ramp_s
+    if s.spent_s < next_s:
+        next_s = s.spent_s
+    if s.round_s < next_s:
+        next_s = s.round_s
     if s.outage_s < next_s:
         next_s = s.outage_s
     if s.resume_s < next_s:
@@ -204,6 +213,7 @@ cdef inline void bring_forward(Env* env, int i) noexcept nogil:
         chunk.left -= sent
         if chunk.left < 0.0:
             chunk.left = 0.0
+        s.window_left -= sent
         s.carried += sent
     s.since_s = env.now_s
 
@@ -213,20 +223,22 @@ cdef inline void set_rate(Env* env, int i, double rate_Bps) noexcept nogil:
     cdef double left
     bring_forward(env, i)
     s.rate_Bps = rate_Bps
+    s.done_s = s.spent_s = INFINITY
     left = chunk_of(env, s.serving, i).left
     if left <= 0.0:
         s.done_s = env.now_s
-    else:
-        s.done_s = env.now_s + left / rate_Bps if rate_Bps > 0.0 else INFINITY
+    elif rate_Bps > 0.0:
+        s.done_s = env.now_s + left / rate_Bps
+        if s.window_left < left:
+            s.spent_s = env.now_s + s.window_left / rate_Bps
     schedule(env, i)
 
 
+cdef inline bint in_slow_start(const Stream* s) noexcept nogil:
+    return s.window < s.threshold
+
+
 cdef inline double path_limit(const Env* env, int i) noexcept nogil:
-    """What the stream reaches on its own link once it is out of slow start."""
+    """What the stream reaches on its own link when no window holds it."""
     cdef const Link* link = env.links + i
-    cdef double limit = link.capacity_Bps / (1.0 + link.flows)
-    if env.path_specs[i].cc == BBR:
-        limit *= BBR_SHARE
-    if env.streams[i].loss_limit_Bps < limit:
-        limit = env.streams[i].loss_limit_Bps
-    return limit
+    return link.capacity_Bps / (1.0 + link.flows)

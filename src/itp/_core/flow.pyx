@@ -5,12 +5,19 @@ Fluid: between two events every stream has a constant rate. docs/physics.md has 
 from libc.math cimport INFINITY, exp, floor, isnan, sqrt
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from itp._core.counter cimport draw_exponential, draw_key
+from itp._core.counter cimport draw_exponential, draw_key, draw_uniform
 from itp._core.link cimport Link, link_advance
-from itp._core.world cimport CUBIC, RANDOM_OUTAGE, PathSpec, per_link
+from itp._core.world cimport CUBIC, RANDOM_OUTAGE, ROUND_LOSS, PathSpec, per_link
 
 cdef double _INITIAL_WINDOW = 10.0 * MSS        # RFC 6928
 cdef double _MATHIS = 1.22                      # sqrt(3/2): Mathis et al., CCR 27(3), 1997
+cdef double _CUBIC_BETA = 0.7
+cdef double _CUBIC_ALPHA = 0.53                 # packets
+cdef double _CUBIC_GROWTH = 2.0                 # of the window, a round of slow start; both as measured
+cdef double _BBR_GROWTH = 1.85
+cdef double _SECOND_PACE = 1.5                  # of BBR's second window, in windows a round-trip time
+cdef double _SETTLING_ROUNDS = 20.0             # from slow start to BBR's steady queue, as measured
+cdef double _SPENT = 0.5                        # less than a byte of a window
 cdef double _MIN_RTO_S = 0.2                    # Linux: RTO = RTT + 200 ms where RTTs are steady
 cdef double _MAX_RTO_S = 120.0
 cdef double _TINY_S = 1e-6                      # keeps a path without delay from an infinite rate
@@ -33,9 +40,7 @@ cdef void share_link(Env* env, int link) noexcept nogil:
             if s.stalled:
                 set_rate(env, i, 0.0)
                 continue
-            limit[i] = path_limit(env, i)
-            if s.ramp_Bps < limit[i]:
-                limit[i] = s.ramp_Bps
+            limit[i] = _limit(env, i)
             weight[i] = 1.0 / sqrt(s.rtt_s + _TINY_S)
             total += weight[i]
             open_streams |= <uint32_t>1 << i
@@ -62,7 +67,6 @@ cdef void share_link(Env* env, int link) noexcept nogil:
 
 cdef void rerate(Env* env, int i) noexcept nogil:
     cdef Stream* s = env.streams + i
-    cdef double limit
     if s.serving < 0:
         return
     if env.path_specs[i].shared >= 0:
@@ -70,8 +74,7 @@ cdef void rerate(Env* env, int i) noexcept nogil:
     elif s.stalled:
         set_rate(env, i, 0.0)
     else:
-        limit = path_limit(env, i)
-        set_rate(env, i, s.ramp_Bps if s.ramp_Bps < limit else limit)
+        set_rate(env, i, _limit(env, i))
 
 
 cdef void follow_path(Env* env, int i) noexcept nogil:
@@ -124,19 +127,90 @@ cdef inline bint _link_is_used(const Env* env, int link) noexcept nogil:
 
 # --- congestion control ---
 
+cdef inline double _limit(const Env* env, int i) noexcept nogil:
+    """What the stream may send now, but for others on a shared link.
+
+    As measured on Linux: CUBIC sends each window of slow start at the link's rate and waits for the
+    end of the round; so does BBR with its first one, later windows it paces.
+    """
+    cdef const Stream* s = env.streams + i
+    cdef double limit = path_limit(env, i)
+    cdef double pace
+    if s.window == INFINITY:
+        return limit
+    if s.window_left <= _SPENT:
+        return 0.0
+    if in_slow_start(s) and (env.path_specs[i].cc == CUBIC or s.round == 0):
+        return limit
+    pace = s.window / (s.rtt_s + _TINY_S)
+    if in_slow_start(s) and s.round == 1:
+        pace *= _SECOND_PACE
+    return pace if pace < limit else limit
+
+
 cdef void restart_slowly(Env* env, int i) noexcept nogil:
-    """Back to the initial window, as after a time-out or at the start."""
-    env.streams[i].ramp_Bps = _INITIAL_WINDOW / (env.streams[i].rtt_s + _TINY_S)
+    env.streams[i].window = _INITIAL_WINDOW
+    env.streams[i].round = 0
+
+
+cdef void warm_up(Env* env, int i) noexcept nogil:
+    cdef Stream* s = env.streams + i
+    s.window = s.threshold = s.window_left = INFINITY
+    if s.loss_limit_Bps < INFINITY:
+        s.window = s.threshold = s.loss_limit_Bps * (s.rtt_s + _TINY_S)
 
 
 cdef void begin_round(Env* env, int i) noexcept nogil:
-    """In slow start the rate doubles each round-trip time, until the path limits it."""
+    """A window a round-trip time, until the path limits the rate and not the window."""
     cdef Stream* s = env.streams + i
-    if s.ramp_Bps < path_limit(env, i):
-        s.ramp_s = env.now_s + s.rtt_s + _TINY_S
+    cdef double limit = path_limit(env, i)
+    cdef double full = limit * (s.rtt_s + _TINY_S)
+    cdef bint cubic = env.path_specs[i].cc == CUBIC
+    s.window_left = INFINITY
+    if cubic and s.loss > 0.0:
+        # Its window always counts; it can fill the path and the queue.
+        if s.window > full + limit * env.path_specs[i].queue_s:
+            s.window = full + limit * env.path_specs[i].queue_s
+        if in_slow_start(s) and s.window < full:
+            s.window_left = s.window
+    elif s.window < full:
+        if cubic or s.round < 2:
+            s.window_left = s.window
     else:
-        s.ramp_Bps = INFINITY
-        s.ramp_s = INFINITY
+        s.window = s.round_s = INFINITY
+        s.full_since_s = env.now_s
+        return
+    s.round_s = env.now_s + s.rtt_s + _TINY_S
+
+
+cdef bint _meets_loss(const Env* env, int i) noexcept nogil:
+    """Whether a packet of this round is lost; by the time, so that the policy does not change the draw."""
+    cdef const Stream* s = env.streams + i
+    cdef double packets = s.window / MSS
+    cdef uint64_t number = <uint64_t>(env.now_s / (s.rtt_s + _TINY_S))
+    return draw_uniform(draw_key(env.seed, per_link(ROUND_LOSS, i)), number) < 1.0 - exp(
+        -packets * s.loss / env.path_specs[i].burst_packets)
+
+
+cdef void end_round(Env* env, int i) noexcept nogil:
+    """The window grows, or shrinks for a loss (RFC 9438: beta 0.7, alpha 0.53 packets where it is Reno-friendly)."""
+    cdef Stream* s = env.streams + i
+    s.round += 1
+    if env.path_specs[i].cc == CUBIC:
+        if s.loss > 0.0 and _meets_loss(env, i):
+            s.window *= _CUBIC_BETA
+            s.threshold = s.window
+        elif in_slow_start(s):
+            s.window *= _CUBIC_GROWTH
+            if s.window > s.threshold:
+                s.window = s.threshold
+        else:
+            s.window += _CUBIC_ALPHA * MSS
+    elif s.loss > 0.0 and not s.slowed and _meets_loss(env, i):
+        # BBR goes on after a round without growth.
+        s.slowed = True
+    else:
+        s.window *= _BBR_GROWTH
 
 
 cdef void wake(Env* env, int i) noexcept nogil:
@@ -152,12 +226,12 @@ cdef void wake(Env* env, int i) noexcept nogil:
         rto_s = s.rtt_s + _MIN_RTO_S
         idle_s = env.now_s - s.idle_since_s
         if idle_s > rto_s:
-            if s.ramp_Bps == INFINITY:
-                s.ramp_Bps = path_limit(env, i)
-            s.ramp_Bps *= exp(-0.6931471805599453 * floor(idle_s / rto_s))
-            if s.ramp_Bps < _INITIAL_WINDOW / (s.rtt_s + _TINY_S):
-                s.ramp_Bps = _INITIAL_WINDOW / (s.rtt_s + _TINY_S)
-    if s.ramp_Bps < INFINITY:
+            if s.window == INFINITY:
+                s.window = path_limit(env, i) * (s.rtt_s + _TINY_S)
+            s.window *= exp(-0.6931471805599453 * floor(idle_s / rto_s))
+            if s.window < _INITIAL_WINDOW:
+                s.window = _INITIAL_WINDOW
+    if s.window < INFINITY:
         begin_round(env, i)
 
 
@@ -165,7 +239,7 @@ cdef void rest(Env* env, int i) noexcept nogil:
     """The stream has nothing to send: nobody follows its links for it."""
     cdef Stream* s = env.streams + i
     cdef int shared = <int>env.path_specs[i].shared
-    s.ramp_s = INFINITY
+    s.round_s = s.spent_s = INFINITY
     s.aged_s = INFINITY
     s.idle_since_s = env.now_s
     schedule(env, i)
@@ -181,7 +255,7 @@ cdef double standing_queue_s(const Env* env, int i) noexcept nogil:
     """How long a byte waits in the path's queue behind what the stream has sent."""
     cdef const Stream* s = env.streams + i
     cdef double queue_s = env.path_specs[i].queue_s
-    if s.ramp_Bps < INFINITY or s.rate_Bps <= 0.0 or s.rate_Bps >= s.loss_limit_Bps:
+    if s.window < INFINITY or s.rate_Bps <= 0.0:
         return 0.0
     if env.path_specs[i].cc == CUBIC:
         return 0.5 * queue_s
@@ -216,23 +290,37 @@ cdef void next_outage(Env* env, int i) noexcept nogil:
 cdef void stall(Env* env, int i) noexcept nogil:
     """What is under way is lost; it gets through with the first retry after the outage.
 
-    Retries come at RTO, 3 RTO, 7 RTO, ... after the last acknowledgement (RFC 6298, 5.5).
+    Retries come at RTO, 3 RTO, 7 RTO, ... after the last acknowledgement (RFC 6298, 5.5), or, where
+    nothing was under way, after the probes that precede them. As measured on Linux.
     """
     cdef Stream* s = env.streams + i
+    cdef const PathSpec* path = env.path_specs + i
     cdef Chunk* chunk = chunk_of(env, s.serving, i)
-    cdef double rto_s = s.rtt_s + _MIN_RTO_S
-    cdef double lost = s.rate_Bps * s.rtt_s
-    cdef double retry_s = env.now_s
+    cdef bint under_way = chunk.left < <double>(chunk.bytes + chunk.resent) or s.rate_Bps > 0.0
+    cdef double round_trip_s = s.rtt_s
+    cdef double lost, rto_s, retry_s
     cdef int64_t whole
+    # BBR's queue from slow start, and the time-out that counts it, last for a while.
+    if path.cc == CUBIC or s.window < INFINITY or env.now_s - s.full_since_s < _SETTLING_ROUNDS * s.rtt_s:
+        round_trip_s += path.queue_s
+    lost = s.rate_Bps * round_trip_s
     bring_forward(env, i)
     if lost > <double>(chunk.bytes + chunk.resent) - chunk.left:
         lost = <double>(chunk.bytes + chunk.resent) - chunk.left
     whole = <int64_t>lost
     chunk.left += <double>whole
     chunk.resent += whole
+    if under_way:
+        rto_s = round_trip_s + _MIN_RTO_S
+        retry_s = env.now_s + round_trip_s + rto_s
+    else:
+        rto_s = s.rtt_s + _MIN_RTO_S if s.rtt_s + _MIN_RTO_S > 3.0 * s.rtt_s else 3.0 * s.rtt_s
+        retry_s = env.now_s + 2.0 * s.rtt_s + rto_s
+        if path.cc == CUBIC:
+            restart_slowly(env, i)
     while retry_s < s.outage_end_s:
-        retry_s += rto_s
         rto_s = rto_s * 2.0 if rto_s * 2.0 < _MAX_RTO_S else _MAX_RTO_S
+        retry_s += rto_s
     s.stalled = True
-    s.resume_s = retry_s
-    s.ramp_s = INFINITY
+    s.resume_s = retry_s + 2.0 * s.rtt_s
+    s.round_s = s.spent_s = INFINITY

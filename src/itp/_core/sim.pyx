@@ -19,7 +19,9 @@ from itp._core.flow cimport (
     Slot,
     Stream,
     begin_round,
+    bring_forward,
     chunk_of,
+    end_round,
     follow_path,
     link_event,
     next_outage,
@@ -27,6 +29,7 @@ from itp._core.flow cimport (
     restart_slowly,
     schedule,
     slot_of,
+    warm_up,
 )
 from itp._core.heuristic cimport split_chunks
 from itp._core.ledger cimport priority_class
@@ -221,8 +224,12 @@ cdef void _stream_event(Env* env, int i) noexcept nogil:
     cdef int j
     if s.done_s <= env.now_s:
         chunk_done(env, i)
-    elif s.ramp_s <= env.now_s:
-        s.ramp_Bps *= 2.0
+    elif s.spent_s <= env.now_s:
+        bring_forward(env, i)
+        s.window_left = 0.0
+        rerate(env, i)
+    elif s.round_s <= env.now_s:
+        end_round(env, i)
         begin_round(env, i)
         rerate(env, i)
     elif s.resume_s <= env.now_s:
@@ -338,9 +345,12 @@ cdef void env_begin(Env* env, const LinkSpec* links, const PathSpec* paths, cons
         memset(s, 0, sizeof(Stream))
         follow_path(env, i)
         s.serving = s.first = s.last = -1
-        s.done_s = s.ramp_s = s.resume_s = s.notice_s = s.aged_s = INFINITY
-        s.ramp_Bps = INFINITY
-        if not workload.warm:
+        s.done_s = s.spent_s = s.round_s = s.resume_s = s.notice_s = s.aged_s = INFINITY
+        s.threshold = s.window_left = INFINITY
+        s.full_since_s = -INFINITY
+        if workload.warm:
+            warm_up(env, i)
+        else:
             restart_slowly(env, i)
         next_outage(env, i)
         schedule(env, i)

@@ -110,6 +110,7 @@ cdef enum Process:
     RANDOM_OUTAGE = 10
     JITTER = 11
     PRIOR = 12
+    ROUND_LOSS = 13
 
 
 cdef inline uint64_t per_link(int process, int link) noexcept nogil:

@@ -29,7 +29,6 @@ from itp.reporting.words import (
     NOTHING,
     figure,
     heading,
-    interval,
     label,
     number,
     percent,
@@ -47,7 +46,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "evaluate",
         help="hold policies against each other in simulated worlds",
         description="Run every policy in the same simulated worlds of every scenario, and compare: slowdown "
-        "with confidence intervals, differences to the best classical rule, share of the oracle's gap closed.",
+        "with confidence intervals, change against the best classical rule, share of the oracle's gap closed.",
     )
     add = parser.add_argument
     add("--policy", metavar="NAME", action="append", help="repeat for several (default: all)")
@@ -244,10 +243,10 @@ def _print(report: Report, console: Console) -> None:
         console.print(_details(group))
     for sentence in summary(report):
         console.print(f"- {sentence}", markup=False)
-    seeds = report.configuration.seeds
+    configuration = report.configuration
     console.print(
-        f"{len(seeds)} seeds, {report.configuration.duration_s:.0f} s; slowdown: geometric mean of completion "
-        "time / time over all paths, empty; *: best classical rule; brackets: 95 % bootstrap intervals over seeds",
+        f"{len(configuration.seeds)} seeds, {configuration.duration_s:.0f} s. Slowdown: geometric mean of "
+        "completion time / time over all paths, empty. *: best classical rule. 95 %: bootstrap over seeds.",
         style="dim",
     )
 
@@ -256,8 +255,8 @@ def _comparison(group: Group) -> Table:
     title = f"{group.scenario or 'average over scenarios'}, {group.service_order}"
     table = _table(title)
     table.add_column("policy", no_wrap=True)
-    against = "against best *" if group.reference in (None, group.best_classical) else "against reference"
-    for name in ("slowdown", "95 % interval", against, "95 % interval", "gap closed"):
+    against = "vs best *" if group.reference in (None, group.best_classical) else "vs reference"
+    for name in ("slowdown", "95 %", against, "95 %", "gap closed"):
         table.add_column(name, justify="right", no_wrap=True)
     for place, row in enumerate(group.rows):
         mark = " *" if row.policy == group.best_classical else ""
@@ -283,7 +282,7 @@ def _details(group: Group) -> Table:
     table = _table(f"{group.scenario}, {group.service_order}: an episode's figures, averaged over seeds")
     table.add_column("policy", no_wrap=True)
     for name in DETAILS:
-        table.add_column(heading(name), justify="right")
+        table.add_column(heading(name), justify="right", no_wrap=" " not in heading(name))
     for row in group.rows:
         table.add_row(label(row.policy), *(figure(name, row.figures[name].value) for name in DETAILS))
     return table

@@ -50,7 +50,8 @@ def markdown(report: Report) -> str:
         if group.best_classical is not None:
             parts += [
                 "",
-                f"Best classical rule: {label(group.best_classical)}, in {percent(group.certainty)} of resamples.",
+                f"Best classical rule: {label(group.best_classical)} "
+                f"({percent(group.certainty)} of resamples).",
             ]
         parts += ["", *_comparison(group), "", *_details(group)]
     parts += [

@@ -28,6 +28,16 @@ DETAILS = (
     "failed",
 )
 _SURE = 0.95
+_HEADINGS = {
+    "mean_s": "mean s",
+    "p50_s": "p50 s",
+    "p95_s": "p95 s",
+    "p99_s": "p99 s",
+    "deadlines_met": "in time",
+    "goodput_mbps": "Mbit/s",
+    "resent_bytes": "re-sent MB",
+}
+_LABELS = {"least_completion_time_proportional": "LCT, proportional"}
 
 HOW_TO_READ = (
     "Every policy met the same worlds: arrivals, sizes, links and faults depend on the seed alone.",
@@ -47,8 +57,8 @@ HOW_TO_READ = (
 
 
 def label(name: str) -> str:
-    """A policy's name in words."""
-    return name.replace("_", " ")
+    """A policy's name in words, at most some twenty letters for ITP's own."""
+    return _LABELS.get(name, name.replace("_", " "))
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -72,7 +82,7 @@ def signed_percent(value: float) -> str:
 
 def _rounded(value: float) -> str:
     percents = 100.0 * value
-    text = f"{percents:.0f}" if abs(percents) >= 200.0 else f"{percents:.1f}"
+    text = f"{percents:.0f}" if abs(percents) >= 99.95 else f"{percents:.1f}"
     return "0.0" if text == "-0.0" else text
 
 
@@ -86,13 +96,8 @@ def figure(name: str, value: float) -> str:
 
 
 def heading(name: str) -> str:
-    """Title and unit of a figure of METRICS."""
-    if name == "resent_bytes":
-        return "re-sent MB"
-    if name == "deadlines_met":
-        return "deadlines met"
-    metric = METRICS[name]
-    return f"{metric.title} {metric.unit}".strip()
+    """Of a column of figures as `figure` shows them."""
+    return _HEADINGS.get(name, METRICS[name].title)
 
 
 def interval(estimate: Estimate, form: str = "number") -> str:

@@ -12,7 +12,7 @@ from itp.scenarios.draws import Floats
 MATHIS = 1.22  # of a periodic loss: Mathis et al., "The macroscopic behavior of TCP", CCR 27(3), 1997
 MSS = 1448
 # Cross traffic never takes all of a link, in the simulator either.
-MAX_LOAD = 0.98
+MAX_LOAD = 0.9
 
 _erf = np.frompyfunc(math.erf, 1, 1)
 
