@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from itp.reporting.analysis import ORACLE, Group, Row
+from itp.reporting.analysis import ORACLE, Group
 from itp.reporting.words import candidates, label
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)))
 _RULES_SHOWN = 3
 _TIMELINE_TASKS = 40
-_RC = {
+_RC: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "itp",
     "font.family": "sans-serif",
@@ -64,7 +64,9 @@ def styles(report: Report) -> dict[str, Style]:
     bold = candidates(report)
     ordered = [*bold, *(name for name in report.configuration.policies if name not in (*bold, ORACLE))]
     drawn = {
-        name: Style(SERIES[k % len(SERIES)], _DASHES[k // len(SERIES) % len(_DASHES)], 2.2 if name in bold else 1.4)
+        name: Style(
+            SERIES[k % len(SERIES)], _DASHES[k // len(SERIES) % len(_DASHES)], 2.2 if name in bold else 1.4
+        )
         for k, name in enumerate(ordered)
     }
     drawn[ORACLE] = Style(INK, (0, (4, 1.5)), 1.6)
@@ -148,14 +150,9 @@ def _shown(report: Report, group: Group) -> list[str]:
 def gain(report: Report, order: str) -> Figure:
     """Change of slowdown against the reference in every scenario, with intervals."""
     groups, shown = _compared(report, order)
-    changes = {policy: [_row(group, policy) for group in groups] for policy in shown}
     figure, axes = _rows_figure(groups, shown)
     with mpl.rc_context(_RC):
-        _intervals(
-            axes,
-            report,
-            {policy: [row.change for row in rows] for policy, rows in changes.items()},
-        )
+        _intervals(axes, report, {policy: [group.row(policy).change for group in groups] for policy in shown})
         axes.set_xlabel("slowdown against the best classical rule (less is better)")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:+.0%}" if share else "0%"))
         axes.axvline(0.0, color=INK, linewidth=1.0)
@@ -169,7 +166,7 @@ def gap(report: Report, order: str) -> Figure:
     figure, axes = _rows_figure(groups, shown)
     with mpl.rc_context(_RC):
         _intervals(
-            axes, report, {policy: [_row(group, policy).gap_closed for group in groups] for policy in shown}
+            axes, report, {policy: [group.row(policy).gap_closed for group in groups] for policy in shown}
         )
         axes.set_xlabel("share of the oracle's gap closed (more is better)")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.0%}"))
@@ -180,16 +177,12 @@ def gap(report: Report, order: str) -> Figure:
 
 
 def _compared(report: Report, order: str) -> tuple[list[Group], list[str]]:
-    """The groups of an order, and the policies worth comparing: candidates, oracle, best rules on average."""
+    """The groups of an order, and who is compared: candidates, oracle, best rules on average."""
     groups = [group for group in report.analysis.groups if group.service_order == order]
     average = next(group for group in report.analysis.averages if group.service_order == order)
     named = [name for name in (*candidates(report), ORACLE) if name in report.configuration.policies]
     rules = [row.policy for row in average.rows if row.policy not in named]
     return groups, [*named, *rules[:_RULES_SHOWN]]
-
-
-def _row(group: Group, policy: str) -> Row:
-    return group.row(policy)
 
 
 def _rows_figure(groups: list[Group], shown: list[str]) -> tuple[Figure, Axes]:
@@ -278,9 +271,9 @@ def _number_tasks(axes: Axes, mine: Any, intervals: Any) -> None:
         width_s = interval["end_s"] - interval["start_s"]
         if width_s > 0.025 * span_s:
             middle_s = interval["start_s"] + width_s / 2
-            axes.text(
-                middle_s, interval["stream"], str(interval["task"]), ha="center", va="center", fontsize=7, color="#ffffff"
-            )
+            number = str(interval["task"])
+            place = (middle_s, interval["stream"])
+            axes.text(*place, number, ha="center", va="center", fontsize=7, color="#ffffff")
 
 
 # --- small things ---
@@ -288,7 +281,9 @@ def _number_tasks(axes: Axes, mine: Any, intervals: Any) -> None:
 
 def _cell(report: Report, group: Group) -> tuple[int, int]:
     configuration = report.configuration
-    return configuration.scenarios.index(group.scenario), configuration.service_orders.index(group.service_order)
+    return configuration.scenarios.index(group.scenario), configuration.service_orders.index(
+        group.service_order
+    )
 
 
 def _seconds(value: float, _position: int | None = None) -> str:

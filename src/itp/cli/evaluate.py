@@ -46,7 +46,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "evaluate",
         help="hold policies against each other in simulated worlds",
         description="Run every policy in the same simulated worlds of every scenario, and compare: slowdown "
-        "with confidence intervals, change against the best classical rule, share of the oracle's gap closed.",
+        "with intervals, change against the best classical rule, share of the oracle's gap closed.",
     )
     add = parser.add_argument
     add("--policy", metavar="NAME", action="append", help="repeat for several (default: all)")
