@@ -6,11 +6,11 @@ pip := $(bin)/python -m pip --disable-pip-version-check
 constraints := -c constraints.txt
 sources := pyproject.toml CMakeLists.txt README.md $(shell find src -type f \( -name '*.py' -o -name '*.pyx' \
 	-o -name '*.pxd' -o -name '*.pyi' -o -name '*.c' -o -name '*.h' -o -name CMakeLists.txt -o -name '*.onnx' \
-	-o -name '*.json' -o -name '*.toml' -o -name '*.csv' \))
+	-o -name '*.json' -o -name '*.toml' -o -name '*.csv' -o -name '*.css' -o -name '*.js' \))
 
 build_needs := scikit-build-core cython cython-cmake cmake ninja
-run_needs := numpy onnxruntime 'tomli; python_version < "3.11"' rich blake3 xxhash
-test_needs := pytest pytest-benchmark hypothesis scipy onnx
+run_needs := numpy onnxruntime 'tomli; python_version < "3.11"' rich blake3 xxhash pyarrow
+test_needs := pytest pytest-benchmark hypothesis scipy onnx matplotlib
 lint_needs := ruff cython-lint mypy
 # cpprb is the peer of the replay benchmarks.
 bench_needs := cpprb

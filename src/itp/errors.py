@@ -35,5 +35,17 @@ class ScenarioError(ItpError, ValueError):
     """A scenario or a file it names is wrong; the text says where, and what was expected."""
 
 
+class EvaluationError(ItpError):
+    """A policy could not be evaluated; the text says which, and in which scenario."""
+
+
+class ReportError(ItpError, ValueError):
+    """What should be the report of an evaluation is none; the text says where."""
+
+
+class MissingExtraError(ItpError):
+    """A package is missing that an extra of ITP brings; the text says how to install it."""
+
+
 class TransportError(ItpError):
     """A transfer failed; the text says which part and what to do."""

@@ -1,0 +1,292 @@
+"""``itp evaluate``: policies against each other in simulated worlds."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import math
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from itp import baselines, scenario
+from itp.cli import UsageError
+from itp.cli.interrupt import interruptible
+from itp.errors import MissingExtraError, ScenarioError
+from itp.evaluation import DEFAULT_SEEDS, compare
+from itp.report import Report
+from itp.reporting.analysis import Group, Row
+from itp.reporting.words import (
+    DETAILS,
+    NOTHING,
+    figure,
+    heading,
+    label,
+    number,
+    percent,
+    signed_percent,
+    summary,
+)
+
+_MAX_SEEDS = 100_000
+_MAX_TASKS = 1_000_000
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``itp evaluate``."""
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="hold policies against each other in simulated worlds",
+        description="Run every policy in the same simulated worlds of every scenario, and compare: slowdown "
+        "with intervals, change against the best classical rule, share of the oracle's gap closed.",
+    )
+    add = parser.add_argument
+    add("--policy", metavar="NAME", action="append", help="repeat for several (default: all)")
+    add("--scenario", metavar="NAME|FILE", action="append", help="repeat for several (default: all shipped)")
+    add(
+        "--seeds",
+        metavar="N",
+        type=int,
+        default=DEFAULT_SEEDS,
+        help="worlds a scenario (default: %(default)s)",
+    )
+    add(
+        "--first-seed",
+        metavar="K",
+        type=int,
+        default=baselines.TEST_SEED,
+        help="the first of them (default, and least: %(default)s; those below are for training)",
+    )
+    add(
+        "--service-order",
+        choices=(*scenario.SERVICE_ORDERS, "both"),
+        default="both",
+        help="how streams serve their chunks (default: %(default)s)",
+    )
+    add(
+        "--load",
+        metavar="X",
+        type=float,
+        help="what arrives, as a share of capacity (default: the scenario's)",
+    )
+    add("--tasks", metavar="N", type=int, help="tasks an episode (default: the scenario's)")
+    add("--reference", metavar="NAME", help="compare with this policy (default: the best classical rule)")
+    add("--trace", metavar="FILE", type=Path, help="in place of the traces that a scenario names")
+    add("--regions", metavar="FILE", type=Path, help="in place of the table of regions that a scenario names")
+    add("--processes", metavar="N", type=int, help="default: one a CPU")
+    add("--html", metavar="FILE", type=Path, help="write a page with tables and charts")
+    add("--markdown", metavar="FILE", type=Path, help="write the tables as Markdown")
+    add("--plots", metavar="DIR", type=Path, help="write the charts as SVG files")
+    add("--json", action="store_true", help="one JSON object on standard output")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, print, write what was asked for."""
+    _check(args)
+    policies = args.policy or list(baselines.NAMES)
+    scenarios = _scenarios(args)
+    orders = scenario.SERVICE_ORDERS if args.service_order == "both" else (args.service_order,)
+    console = Console(stderr=True)
+    with interruptible(), _progress(console) as progress:
+        bar = progress.add_task("", total=1.0)
+
+        def show(done: float, title: str) -> None:
+            progress.update(bar, completed=done, description=title)
+
+        report = compare(
+            policies,
+            scenarios,
+            range(args.first_seed, args.first_seed + args.seeds),
+            service_orders=orders,
+            processes=args.processes,
+            progress=show,
+            load=args.load,
+            tasks=args.tasks,
+            reference=args.reference,
+        )
+    report = _with_command(report, args)
+    written = _write(report, args)
+    if args.json:
+        print(report.to_json())
+    else:
+        _print(report, Console(file=sys.stdout, highlight=False))
+    for path in written:
+        console.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+# --- arguments ---
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse what cannot work before hours are spent on it."""
+    for name in args.policy or ():
+        _check_name("--policy", name, baselines.NAMES)
+    if args.reference is not None:
+        _check_name("--reference", args.reference, args.policy or baselines.NAMES)
+    for option, names in (("--policy", args.policy), ("--scenario", args.scenario)):
+        for name in names or ():
+            if names.count(name) > 1:
+                raise UsageError(f"{option} {name} is there twice")
+    for option, value, least, most in (
+        ("--seeds", args.seeds, 1, _MAX_SEEDS),
+        ("--first-seed", args.first_seed, baselines.TEST_SEED, 2**63 - _MAX_SEEDS),
+        ("--tasks", args.tasks, 1, _MAX_TASKS),
+        ("--processes", args.processes, 1, 512),
+    ):
+        if value is not None and not least <= value <= most:
+            raise UsageError(f"{option} must be from {least} to {most}; got {value}")
+    if args.load is not None and not (math.isfinite(args.load) and args.load > 0):
+        raise UsageError(f"--load must be more than 0; got {args.load:g}")
+    for option, path in (("--html", args.html), ("--markdown", args.markdown)):
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise UsageError(f"{option} must be a file in a folder that exists; got {path}")
+    if args.plots is not None and args.plots.exists() and not args.plots.is_dir():
+        raise UsageError(f"--plots must be a folder; got {args.plots}")
+    if args.html is not None or args.plots is not None:
+        try:
+            import itp.plots  # noqa: F401
+        except ModuleNotFoundError as error:
+            raise MissingExtraError(f"charts need {error.name}: pip install 'itp[report]'") from None
+
+
+def _check_name(option: str, name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise UsageError(f"{option} {name}: {hint}there are {', '.join(known)}")
+
+
+def _scenarios(args: argparse.Namespace) -> list[scenario.Scenario]:
+    """Loaded; files stand in where a scenario names one of the kind."""
+    names = args.scenario or scenario.FAMILIES
+    for name in names:
+        if not os.path.isfile(name):
+            _check_name("--scenario", name, scenario.FAMILIES)
+    options = {key: path for key in ("trace", "regions") if (path := getattr(args, key)) is not None}
+    used: set[str] = set()
+    loaded = []
+    for name in names:
+        takes = {key: path for key, path in options.items() if _takes(name, key, path)}
+        used.update(takes)
+        loaded.append(scenario.load(name, **takes))
+    for key in options.keys() - used:
+        raise UsageError(f"--{key}: none of the scenarios names a file that it could stand in for")
+    return loaded
+
+
+def _takes(name: str, key: str, path: Path) -> bool:
+    """Whether a scenario names a file of this kind."""
+    try:
+        scenario.load(name, **{key: path})
+    except ScenarioError as error:
+        if f"names no {key}" not in str(error):
+            raise
+        return False
+    return True
+
+
+def _with_command(report: Report, args: argparse.Namespace) -> Report:
+    """The report with the command line that repeats it, files and all."""
+    command = report.configuration.command
+    if args.scenario or args.trace or args.regions:
+        words = shlex.split(command)
+        names = iter(args.scenario or ())
+        for k, word in enumerate(words):
+            if word == "--scenario":
+                words[k + 1] = next(names, words[k + 1])
+        for option in ("trace", "regions"):
+            if (path := getattr(args, option)) is not None:
+                words += [f"--{option}", str(path)]
+        command = shlex.join(words)
+    return dataclasses.replace(
+        report, configuration=dataclasses.replace(report.configuration, command=command)
+    )
+
+
+def _write(report: Report, args: argparse.Namespace) -> list[Path]:
+    written = []
+    if args.markdown is not None:
+        report.to_markdown(args.markdown)
+        written.append(args.markdown)
+    if args.html is not None:
+        written.append(report.to_html(args.html))
+    if args.plots is not None:
+        report.plot(args.plots)
+        written.append(args.plots)
+    return written
+
+
+# --- what people see ---
+
+
+def _progress(console: Console) -> Progress:
+    columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+
+
+def _print(report: Report, console: Console) -> None:
+    analysis = report.analysis
+    several = len(report.configuration.scenarios) > 1
+    for group in (*analysis.groups, *(analysis.averages if several else ())):
+        console.print(_comparison(group))
+    for group in analysis.groups:
+        console.print(_details(group))
+    for sentence in summary(report):
+        console.print(f"- {sentence}", markup=False)
+    configuration = report.configuration
+    console.print(
+        f"{len(configuration.seeds)} seeds, {configuration.duration_s:.0f} s. Slowdown: geometric mean of "
+        "completion time / time over all paths, empty. *: best classical rule. 95 %: bootstrap over seeds.",
+        style="dim",
+    )
+
+
+def _comparison(group: Group) -> Table:
+    title = f"{group.scenario or 'average over scenarios'}, {group.service_order}"
+    table = _table(title)
+    table.add_column("policy", no_wrap=True)
+    against = "vs best *" if group.reference in (None, group.best_classical) else "vs reference"
+    for name in ("slowdown", "95 %", against, "95 %", "gap closed"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for place, row in enumerate(group.rows):
+        mark = " *" if row.policy == group.best_classical else ""
+        table.add_row(
+            label(row.policy) + mark,
+            number(row.slowdown.value),
+            f"{number(row.slowdown.low)}..{number(row.slowdown.high)}",
+            *_against(row, group),
+            style="bold" if place == 0 else "green" if mark else None,
+        )
+    return table
+
+
+def _against(row: Row, group: Group) -> tuple[str, str, str]:
+    if row.policy == group.reference or not row.differences:
+        return NOTHING, "", ""
+    change = row.change
+    low, high = signed_percent(change.low), signed_percent(change.high)
+    return signed_percent(change.value), f"{low}..{high}".replace(" %", ""), percent(row.gap_closed.value)
+
+
+def _details(group: Group) -> Table:
+    table = _table(f"{group.scenario}, {group.service_order}: an episode's figures, averaged over seeds")
+    table.add_column("policy", no_wrap=True)
+    for name in DETAILS:
+        table.add_column(heading(name), justify="right", no_wrap=" " not in heading(name))
+    for row in group.rows:
+        table.add_row(label(row.policy), *(figure(name, row.figures[name].value) for name in DETAILS))
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)

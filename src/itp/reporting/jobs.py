@@ -1,0 +1,194 @@
+"""The simulations of an evaluation, divided among processes that end when they are no longer wanted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+
+import numpy as np
+from numpy.typing import NDArray
+
+from itp import baselines
+from itp.baselines import Policy
+from itp.errors import EvaluationError
+from itp.reporting.metrics import episode_metrics
+from itp.scenario import Scenario
+from itp.simulator import Simulator
+
+_BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One policy in one scenario, on some of the seeds; by their numbers in the lists."""
+
+    policy: int
+    scenario: int
+    first: int
+    last: int
+    cost_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What came of a job: the figures of every seed, and of every task."""
+
+    job: Job
+    figures: dict[str, NDArray[np.float64]]
+    completion_s: NDArray[np.float64]
+    slowdown: NDArray[np.float64]
+    timeline: NDArray[np.void]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all jobs share; every worker is given it once."""
+
+    policies: Sequence[Policy]
+    scenarios: Sequence[Scenario]
+    seeds: NDArray[np.uint64]
+
+    def title(self, job: Job) -> str:
+        """The job in words."""
+        scenario = self.scenarios[job.scenario]
+        return f"{scenario.name}, {scenario.service_order}, {self.policies[job.policy].name}"
+
+    def run(self, job: Job) -> Part:
+        """Simulate."""
+        try:
+            return self._run(job)
+        except Exception as error:
+            raise EvaluationError(f"{self.title(job)}: {type(error).__name__}: {error}") from error
+
+    def _run(self, job: Job) -> Part:
+        policy = self.policies[job.policy]
+        seeds = self.seeds[job.first : job.last]
+        sim = Simulator(self.scenarios[job.scenario], seeds=seeds, record_timeline=True)
+        policy.begin(sim)
+        outcomes = baselines.run(sim, policy)
+        taken_s = outcomes["completed_at_s"] - outcomes["arrived_at_s"]
+        return Part(
+            job,
+            episode_metrics(outcomes, sim.n_envs, sim.n_tasks),
+            taken_s,
+            taken_s / outcomes["reference_time_s"],
+            sim.timeline(),
+        )
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    policies: Sequence[Policy],
+    scenarios: Sequence[Scenario],
+    seeds: NDArray[np.uint64],
+    processes: int,
+    progress: Callable[[float, str], None] | None = None,
+) -> list[Part]:
+    """The parts of all jobs, in no special order.
+
+    Raises
+    ------
+    EvaluationError
+        A job failed, or its process was killed.
+    """
+    setting = Setting(policies, scenarios, seeds)
+    total_s = sum(job.cost_s for job in jobs)
+    done_s = 0.0
+    parts = []
+    for part in _each(setting, jobs, min(processes, len(jobs))):
+        parts.append(part)
+        done_s += part.job.cost_s
+        if progress is not None:
+            progress(min(1.0, done_s / total_s), setting.title(part.job))
+    return parts
+
+
+def _each(setting: Setting, jobs: Sequence[Job], processes: int) -> Iterator[Part]:
+    if processes == 1:
+        yield from map(setting.run, jobs)
+        return
+    with _pool(setting, processes) as pool:
+        with _quiet_start():
+            futures: dict[Future[Part], Job] = {pool.submit(_run, job): job for job in jobs}
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool:
+            left = [setting.title(job) for future, job in futures.items() if not _succeeded(future)]
+            raise EvaluationError(
+                f"a process ended before its time, perhaps for lack of memory; at work or waiting were "
+                f"{'; '.join(left[:processes])}{' and others' if len(left) > processes else ''}"
+            ) from None
+
+
+def _succeeded(future: Future[Part]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
+
+
+# --- processes ---
+
+
+@contextmanager
+def _pool(setting: Setting, processes: int) -> Iterator[ProcessPoolExecutor]:
+    """Workers that exit at once when this block is left early, or this process is gone."""
+    context = get_context("spawn")
+    alive, stop = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(processes, context, initializer=_start, initargs=(setting, alive))
+    try:
+        yield pool
+    except BaseException:
+        stop.close()
+        pool.shutdown(cancel_futures=True)
+        raise
+    else:
+        pool.shutdown()
+    finally:
+        stop.close()
+        alive.close()
+
+
+@contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Start workers with Ctrl-C, which is for this process to handle, held back, and one BLAS thread each."""
+    before = {name: os.environ.get(name) for name in _BLAS_THREADS}
+    os.environ.update(dict.fromkeys(_BLAS_THREADS, "1"))
+    # What is blocked now stays so in the workers, and comes to this process when the block ends.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+_setting: Setting | None = None
+
+
+def _start(setting: Setting, alive: Connection) -> None:
+    global _setting
+    _setting = setting
+    threading.Thread(target=_exit_with, args=(alive,), daemon=True).start()
+
+
+def _exit_with(alive: Connection) -> None:
+    """End this process when the other end of the pipe is closed, by whatever means."""
+    alive.poll(None)
+    os._exit(1)
+
+
+def _run(job: Job) -> Part:
+    if _setting is None:
+        raise RuntimeError("this process was not started as a worker")
+    return _setting.run(job)

@@ -1,0 +1,109 @@
+"""What an episode is judged by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+N_QUANTILES = 200
+_SIGNIFICANT_DIGITS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A figure of one episode.
+
+    Attributes
+    ----------
+    title, unit : str
+    better : int
+        1: more is better, -1: less is better, 0: neither.
+    about : str
+    """
+
+    title: str
+    unit: str
+    better: int
+    about: str
+
+
+METRICS: dict[str, Metric] = {
+    "log_slowdown": Metric("slowdown", "geometric mean", -1, "mean of log(completion time / reference time)"),
+    "reward": Metric("reward", "a task", 1, "mean reward"),
+    "mean_s": Metric("mean", "s", -1, "mean completion time"),
+    "p50_s": Metric("p50", "s", -1, "median completion time"),
+    "p95_s": Metric("p95", "s", -1, "95th percentile of the completion time"),
+    "p99_s": Metric("p99", "s", -1, "99th percentile of the completion time"),
+    "deadlines_met": Metric("deadlines", "share", 1, "share of the tasks with a deadline that meet it"),
+    "goodput_mbps": Metric(
+        "goodput", "Mbit/s", 1, "bytes delivered / time from first arrival to last completion"
+    ),
+    "resent_bytes": Metric("re-sent", "bytes", -1, "bytes sent again in an episode"),
+    "tasks": Metric("tasks", "", 0, "tasks completed in an episode"),
+    "failed": Metric("failed", "", -1, "tasks not completed in an episode"),
+}
+"""Per seed, by name; the cell's figure is the mean over its seeds."""
+
+
+def episode_metrics(outcomes: NDArray[np.void], n_envs: int, n_tasks: int) -> dict[str, NDArray[np.float64]]:
+    """The figures of every environment's episode.
+
+    Parameters
+    ----------
+    outcomes : ndarray
+        OUTCOME[.] of complete episodes, in any order.
+    n_envs, n_tasks : int
+        Environments, and tasks that arrived in each.
+
+    Returns
+    -------
+    dict of str to ndarray
+        float64[n_envs] for each of METRICS; NaN where an episode has nothing to tell.
+    """
+    figures = {name: np.full(n_envs, np.nan) for name in METRICS}
+    order = np.argsort(outcomes["env"], kind="stable")
+    bounds = np.searchsorted(outcomes["env"][order], np.arange(n_envs + 1))
+    for env in range(n_envs):
+        mine = outcomes[order[bounds[env] : bounds[env + 1]]]
+        figures["tasks"][env] = len(mine)
+        figures["failed"][env] = n_tasks - len(mine) + _failures(mine).sum()
+        if len(mine):
+            for name, value in _of_episode(mine).items():
+                figures[name][env] = value
+    return figures
+
+
+def _of_episode(outcomes: NDArray[np.void]) -> dict[str, float]:
+    taken_s = outcomes["completed_at_s"] - outcomes["arrived_at_s"]
+    p50_s, p95_s, p99_s = np.percentile(taken_s, (50, 95, 99))
+    delivered_bytes = outcomes["size_bytes"][~_failures(outcomes)].sum()
+    urgent = np.isfinite(outcomes["deadline_s"])
+    makespan_s = outcomes["completed_at_s"].max() - outcomes["arrived_at_s"].min()
+    return {
+        "log_slowdown": float(np.log(taken_s / outcomes["reference_time_s"]).mean()),
+        "reward": float(outcomes["reward"].mean()),
+        "mean_s": float(taken_s.mean()),
+        "p50_s": p50_s,
+        "p95_s": p95_s,
+        "p99_s": p99_s,
+        "deadlines_met": float(outcomes["success"][urgent].mean()) if urgent.any() else np.nan,
+        "goodput_mbps": float(delivered_bytes * 8e-6 / makespan_s),
+        "resent_bytes": float(outcomes["retransmitted_bytes"].sum()),
+    }
+
+
+def _failures(outcomes: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Which tasks were given up: without success, though not too late."""
+    taken_s = outcomes["completed_at_s"] - outcomes["arrived_at_s"]
+    given_up: NDArray[np.bool_] = ~outcomes["success"] & (taken_s <= outcomes["deadline_s"])
+    return given_up
+
+
+def quantiles(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """N_QUANTILES points of the distribution, from the least value to the greatest, to six digits."""
+    if not len(values):
+        return np.full(N_QUANTILES, np.nan)
+    points = np.quantile(values, np.linspace(0.0, 1.0, N_QUANTILES))
+    return np.array([float(f"{point:.{_SIGNIFICANT_DIGITS}g}") for point in points])
