@@ -9,7 +9,7 @@ sources := pyproject.toml CMakeLists.txt README.md $(shell find src -type f \( -
 	-o -name '*.json' -o -name '*.toml' -o -name '*.csv' -o -name '*.css' -o -name '*.js' \))
 
 build_needs := scikit-build-core cython cython-cmake cmake ninja
-run_needs := numpy onnxruntime 'tomli; python_version < "3.11"' rich blake3 xxhash
+run_needs := numpy onnxruntime 'tomli; python_version < "3.11"' rich blake3 xxhash pyarrow
 test_needs := pytest pytest-benchmark hypothesis scipy onnx matplotlib
 lint_needs := ruff cython-lint mypy
 # cpprb is the peer of the replay benchmarks.
