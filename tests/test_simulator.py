@@ -127,6 +127,14 @@ def test_cubic_under_loss_follows_mathis(loss_pct):
     assert rates.mean() == pytest.approx(limit, rel=0.08)
 
 
+def test_cubic_minds_losses_that_begin_later():
+    path = {**PLAIN, "rtt_ms": 40, "schedule": [[0, 100, None, 0], [1, 100, None, 1]]}
+    done = one_task([path], 100 * MB)
+    limit = 1.22 * MSS / (0.04 * 0.1)
+    lossless = 50 * MB / (100 * GOODPUT)
+    assert taken_s(done) > 2 * lossless + 0.5 * (100 * MB - 100 * GOODPUT) / limit
+
+
 def test_lost_bytes_are_sent_again():
     world = scenario(
         [{**PLAIN, "cc": "bbr", "loss_pct": 2}],
