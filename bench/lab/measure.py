@@ -317,7 +317,7 @@ def plan(stage: str, scenario: str, cc: str) -> Iterator[Case]:
         if stage == "large":
             repeats = {100 * MB: 1} if number == 0 and scenario in STEADY and cc == "bbr" else {}
         elif scenario == "lossy":
-            repeats = {100 * KB: 10, MB: 10, 10 * MB: 3} if cc == "bbr" else {100 * KB: 5, MB: 5}
+            repeats = {100 * KB: 10, MB: 10, 10 * MB: 3} if cc == "bbr" else {100 * KB: 20, MB: 20}
         elif number > 0:
             repeats = {MB: 1, 10 * MB: 1}
         elif stage == "actions" and scenario in OFFSETS_S:

@@ -30,12 +30,10 @@ from itp.errors import (
 from itp.partitioner import TaskPartitioner
 
 if TYPE_CHECKING:
-    from itp import baselines, evaluation
-    from itp.scenario import Scenario
     from itp.simulator import Simulator
 
 # The simulator and what stands on it are loaded when first asked for: a data plane needs none of it.
-_LATER = {"Simulator": "itp.simulator", "Scenario": "itp.scenario", "baselines": "", "evaluation": ""}
+_LATER = {"Simulator": "itp.simulator", "baselines": "", "evaluation": ""}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,9 +5,9 @@
 ``equal_split``, ``proportional``         all streams; equal chunks, or in proportion to capacity
 ``score``                                 bandwidth x success / (latency x (1 + congestion)), best one;
                                           the two best beyond 100 MB below priority 0.5
-``single_best``                           the stream that would finish the whole task first (least-work-left
-                                          of Harchol-Balter, Crovella and Murta, J. Par. Distr. Comp. 59, 1999,
-                                          for unequal servers)
+``single_best``                           the stream that would finish the whole task first (least work
+                                          left, for unequal servers: Harchol-Balter, Crovella and Murta,
+                                          J. Parallel and Distributed Computing 59, 1999)
 ``min_rtt``                               least latency first: the kernel's default MPTCP scheduler
                                           (Paasch et al., "Experimental evaluation of multipath TCP
                                           schedulers", CSWS 2014), a task at a time
@@ -28,6 +28,7 @@
 from __future__ import annotations
 
 import difflib
+from itertools import product
 from typing import Protocol
 
 import numpy as np
@@ -109,9 +110,9 @@ class SizeInterval:
         self._sizes = np.sort(sizes).astype(np.float64)
         self._work = np.cumsum(self._sizes) / self._sizes.sum()
         results = {}
-        for self.skew in self.skews:
-            for self.small_to_fast in (True, False):
-                results[self.skew, self.small_to_fast] = mean_log_slowdown(run(training(sim), self))
+        for knobs in product(self.skews, (True, False)):
+            self.skew, self.small_to_fast = knobs
+            results[knobs] = mean_log_slowdown(run(training(sim), self))
         self.skew, self.small_to_fast = min(results, key=results.__getitem__)
 
     def act(self, sim: Simulator) -> Choice:
@@ -171,7 +172,7 @@ class LinUcb:
                 mine = outcomes["action"] == action
                 gram[action] += features[mine].T @ features[mine]
                 moment[action] += features[mine].T @ outcomes["reward"][mine]
-            self._inverse = np.linalg.inv(gram)
+            self._inverse = np.linalg.inv(gram).astype(np.float64)
             self._theta = np.einsum("aij,aj->ai", self._inverse, moment)
 
     def act(self, sim: Simulator) -> Choice:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
 
 from itp.reporting.analysis import ORACLE, Group
-from itp.reporting.words import candidates, label
+from itp.reporting.words import MINUS, candidates, label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,9 +61,11 @@ class Style:
 
 
 def styles(report: Report) -> dict[str, Style]:
-    """The style of every policy: the oracle black and dashed, candidates bold."""
+    """The style of every policy: the oracle black and dashed, candidates bold, colours first to the best."""
     bold = candidates(report)
-    ordered = [*bold, *(name for name in report.configuration.policies if name not in (*bold, ORACLE))]
+    ranks = [[row.policy for row in average.rows] for average in report.analysis.averages]
+    rules = [name for name in report.configuration.policies if name not in (*bold, ORACLE)]
+    ordered = [*bold, *sorted(rules, key=lambda name: min(rank.index(name) for rank in ranks))]
     drawn = {
         name: Style(
             SERIES[k % len(SERIES)], _DASHES[k // len(SERIES) % len(_DASHES)], 2.2 if name in bold else 1.4
@@ -84,7 +87,10 @@ def charts(report: Report) -> Iterator[tuple[str, Figure]]:
     for group in report.analysis.groups:
         yield f"completion-{_safe(group.scenario)}-{group.service_order}", completion(report, group)
     for line in told(report):
-        yield f"timeline-{_safe(line.scenario)}-{line.service_order}-{_safe(line.policy)}", timeline(line)
+        yield (
+            f"timeline-{_safe(line.scenario)}-{line.service_order}-{_safe(line.policy)}",
+            timeline(report, line),
+        )
 
 
 def svg(figure: Figure) -> str:
@@ -132,7 +138,7 @@ def completion(report: Report, group: Group) -> Figure:
         axes.set_xlabel("completion time")
         axes.set_ylabel("share of tasks")
         axes.set_ylim(0.0, 1.0)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.0%}"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: _percents(share)))
         axes.legend(loc="lower right", fontsize=8, handlelength=2.4)
         return figure
 
@@ -154,7 +160,7 @@ def gain(report: Report, order: str) -> Figure:
     with mpl.rc_context(_RC):
         _intervals(axes, report, {policy: [group.row(policy).change for group in groups] for policy in shown})
         axes.set_xlabel("slowdown against the best classical rule (less is better)")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:+.0%}" if share else "0%"))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: _percents(share, "+")))
         axes.axvline(0.0, color=INK, linewidth=1.0)
     return figure
 
@@ -169,7 +175,7 @@ def gap(report: Report, order: str) -> Figure:
             axes, report, {policy: [group.row(policy).gap_closed for group in groups] for policy in shown}
         )
         axes.set_xlabel("share of the oracle's gap closed (more is better)")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.0%}"))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: _percents(share)))
         for end in (0.0, 1.0):
             axes.axvline(end, color=INK, linewidth=1.0, linestyle="-" if end == 0.0 else (0, (4, 1.5)))
         axes.set_xlim(max(-2.0, axes.get_xlim()[0]), max(1.05, axes.get_xlim()[1]))
@@ -190,6 +196,7 @@ def _rows_figure(groups: list[Group], shown: list[str]) -> tuple[Figure, Axes]:
         height = 1.1 + len(groups) * (0.16 + 0.1 * len(shown))
         figure = Figure(figsize=(5.6, max(2.2, height)))
         axes = figure.add_subplot()
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
         axes.set_yticks(range(len(groups)), [group.scenario for group in groups])
         axes.set_ylim(len(groups) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
@@ -237,10 +244,16 @@ def told(report: Report) -> list[Timeline]:
     return lines
 
 
-def timeline(line: Timeline) -> Figure:
-    """A Gantt chart: what each stream served, and when; a task has one colour on all streams."""
-    intervals = line.intervals[line.intervals["task"] < _TIMELINE_TASKS]
-    streams = int(line.intervals["stream"].max(initial=0)) + 1
+def timeline(report: Report, line: Timeline) -> Figure:
+    """A Gantt chart: what each stream served, and when; a task has one colour on all streams.
+
+    All that `told` names of a report share their axes.
+    """
+    intervals = _first_tasks(line)
+    compared = [_first_tasks(other) for other in told(report)]
+    streams = 1 + max(int(other["stream"].max(initial=0)) for other in compared)
+    # Beyond the last start there are only the tails of long tasks.
+    end_s = 1.04 * max(other["start_s"].max(initial=1e-3) for other in compared)
     with mpl.rc_context(_RC):
         figure = Figure(figsize=(10.5, 0.9 + 0.42 * streams))
         axes = figure.add_subplot()
@@ -252,28 +265,27 @@ def timeline(line: Timeline) -> Figure:
                 facecolors=[SERIES[task % len(SERIES)] for task in mine["task"]],
                 edgecolors="none",
             )
-            _number_tasks(axes, mine, intervals)
+            _number_tasks(axes, mine, end_s)
         axes.set_yticks(range(streams), [f"stream {stream}" for stream in range(streams)])
         axes.set_ylim(streams - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("time in s")
-        axes.margins(x=0.01)
+        axes.set_xlim(0.0, end_s)
         return figure
 
 
-def _number_tasks(axes: Axes, mine: Any, intervals: Any) -> None:
+def _first_tasks(line: Timeline) -> NDArray[np.void]:
+    return line.intervals[line.intervals["task"] < _TIMELINE_TASKS]
+
+
+def _number_tasks(axes: Axes, intervals: NDArray[np.void], end_s: float) -> None:
     """Put a task's number on bars that are wide enough for it."""
-    if not len(intervals):
-        return
-    span_s = intervals["end_s"].max() - intervals["start_s"].min()
-    for interval in mine:
-        width_s = interval["end_s"] - interval["start_s"]
-        if width_s > 0.025 * span_s:
-            middle_s = interval["start_s"] + width_s / 2
-            number = str(interval["task"])
-            place = (middle_s, interval["stream"])
-            axes.text(*place, number, ha="center", va="center", fontsize=7, color="#ffffff")
+    for interval in intervals:
+        start_s, stop_s = interval["start_s"], min(interval["end_s"], end_s)
+        if stop_s - start_s > 0.025 * end_s:
+            place = ((start_s + stop_s) / 2, interval["stream"])
+            axes.text(*place, str(interval["task"]), ha="center", va="center", fontsize=7, color="#ffffff")
 
 
 # --- small things ---
@@ -288,6 +300,10 @@ def _cell(report: Report, group: Group) -> tuple[int, int]:
 
 def _seconds(value: float, _position: int | None = None) -> str:
     return f"{value * 1e3:g} ms" if value < 1.0 else f"{value:g} s"
+
+
+def _percents(share: float, sign: str = "") -> str:
+    return f"{sign if share > 0.0 else ''}{100 * share:.0f} %".replace("-", MINUS)
 
 
 def _safe(name: str) -> str:

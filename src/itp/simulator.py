@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -180,7 +181,8 @@ class Simulator:
     def action_masks(self) -> NDArray[np.bool_]:
         """bool[n_envs, n_actions]: the actions open to the waiting tasks: all of their streams are up."""
         closed = ~self._batch.up()
-        return (masks_of_actions(self.n_streams)[None, :] & closed[:, None]) == 0
+        blocked = masks_of_actions(self.n_streams)[None, :] & closed[:, None]
+        return np.asarray(blocked == 0, dtype=np.bool_)
 
     def step(
         self, actions: ArrayLike, split: str = "water_filling", *, propensities: ArrayLike | None = None
@@ -285,7 +287,7 @@ class Simulator:
         return self._batch.counters()
 
     def completed(self) -> NDArray[np.void]:
-        """OUTCOME[.]: the tasks completed during the last step, by environment, then in order of completion."""
+        """OUTCOME[.]: the tasks completed during the last step, by environment, then by time."""
         return self._batch.completed()
 
     def timeline(self) -> NDArray[np.void]:
@@ -348,7 +350,8 @@ class Simulator:
             list(self._pool.map(lambda part: call(*part), self._ranges))
 
     def __repr__(self) -> str:
-        return f"Simulator({self.scenario.name!r}, n_envs={self.n_envs}, service_order={self.scenario.service_order!r})"
+        name, order = self.scenario.name, self.scenario.service_order
+        return f"Simulator({name!r}, n_envs={self.n_envs}, service_order={order!r})"
 
 
 @cache
@@ -392,7 +395,7 @@ def _seed_array(seeds: ArrayLike) -> NDArray[np.uint64]:
 
 def _ranges(n_envs: int, threads: int) -> list[tuple[int, int]]:
     bounds = [n_envs * k // threads for k in range(threads + 1)]
-    return [(first, last) for first, last in zip(bounds, bounds[1:], strict=False) if last > first]
+    return [(first, last) for first, last in pairwise(bounds) if last > first]
 
 
 def _check_memory(n_envs: int) -> None:

@@ -22,8 +22,10 @@ from itp._core.sim cimport (
 )
 from itp._core.world cimport ExplicitTask, LinkSpec, Outage, PathSpec, Row, WorkloadSpec
 
-from itp._core.rivals import RULES
-from itp._core.world import LINK, PATH, WORKLOAD
+from itp._core.rivals import RULES as _RULES
+from itp._core.world import LINK as _LINK
+from itp._core.world import PATH as _PATH
+from itp._core.world import WORKLOAD as _WORKLOAD
 
 OUTCOME = np.dtype([
     ("env", "<i4"), ("task", "<i4"), ("size_bytes", "<i8"), ("priority", "<f8"), ("mask", "<u4"),
@@ -32,7 +34,9 @@ OUTCOME = np.dtype([
     ("imbalance", "<f8"), ("reward", "<f8"), ("propensity", "<f4"),
     ("success", "?"), ("pad", "V3"),
 ])
-TIMELINE = np.dtype([("stream", "<i4"), ("task", "<i4"), ("start_s", "<f8"), ("end_s", "<f8"), ("bytes", "<f8")])
+TIMELINE = np.dtype([
+    ("stream", "<i4"), ("task", "<i4"), ("start_s", "<f8"), ("end_s", "<f8"), ("bytes", "<f8"),
+])
 SPLITS = ("water_filling", "proportional", "equal", "pull")
 
 _NOTHING = np.zeros(0, dtype=np.int8)
@@ -79,10 +83,10 @@ cdef class Batch:
         cdef const double[:, ::1] outage_table = outages
         cdef const double[:, ::1] task_table = tasks
         self.n_envs = len(seeds)
-        if links.dtype != LINK or paths.dtype != PATH or workloads.dtype != WORKLOAD:
+        if links.dtype != _LINK or paths.dtype != _PATH or workloads.dtype != _WORKLOAD:
             raise TypeError("links, paths and workloads must be of the types LINK, PATH and WORKLOAD")
         if not (links.shape[0] == paths.shape[0] == workloads.shape[0] == self.n_envs > 0):
-            raise ValueError("links, paths, workloads and seeds must describe the same number of worlds, at least 1")
+            raise ValueError("links, paths, workloads and seeds must describe the same worlds, at least 1")
         if not (1 <= paths.shape[1] <= 16 and paths.shape[1] <= links.shape[1] <= 32):
             raise ValueError("expected 1 to 16 paths, and at least as many links")
         if row_table.shape[1] != 5 or outage_table.shape[1] != 2 or task_table.shape[1] != 4:
@@ -97,7 +101,7 @@ cdef class Batch:
         setting.n = paths.shape[1]
         setting.n_links = links.shape[1]
         setting.state_dim = 4 * setting.n + 4
-        setting.slot_bytes = (sizeof(Slot) + setting.n * sizeof(Chunk) + 63) & ~<size_t>63
+        setting.slot_bytes = (sizeof(Slot) + setting.n * sizeof(Chunk) + 31) & ~<size_t>31
         setting.keep_states = keep_states
         setting.n_tasks = n_tasks
         setting.order = SRPT if service_order == "srpt" else FIFO
@@ -148,7 +152,8 @@ cdef class Batch:
             for i in range(first, last):
                 if i == 0:
                     self.timeline.count = 0
-                env_begin(self.env(i), &self.links[i, 0], &self.paths[i, 0], &self.workloads[i], self.seed_of[i])
+                env_begin(self.env(i), &self.links[i, 0], &self.paths[i, 0], &self.workloads[i],
+                          self.seed_of[i])
 
     def replace(self, const int64_t[::1] which, const LinkSpec[:, ::1] links, const PathSpec[:, ::1] paths,
                 const WorkloadSpec[::1] workloads, const uint64_t[::1] seeds):
@@ -177,7 +182,7 @@ cdef class Batch:
 
     def choose(self, str rule, uint32_t[::1] masks, int32_t[::1] splits, Py_ssize_t first, Py_ssize_t last):
         """What a rule of RULES would do in each environment."""
-        cdef int number = RULES.index(rule)
+        cdef int number = _RULES.index(rule)
         cdef int split
         cdef Py_ssize_t i
         with nogil:
@@ -188,7 +193,7 @@ cdef class Batch:
 
     def look_ahead(self, uint32_t[::1] masks, int horizon, str rule, Py_ssize_t first, Py_ssize_t last):
         """What a clairvoyant would do in each environment: see ``itp._core.lookahead``."""
-        cdef int number = RULES.index(rule)
+        cdef int number = _RULES.index(rule)
         cdef Py_ssize_t i
         cdef bint failed = False
         cdef Env* scratch = <Env*>calloc(1, self.stride)
@@ -360,4 +365,5 @@ cdef class Batch:
             total += self.env(i).n_slots * self.setting.slot_bytes
             if self.setting.keep_states:
                 total += self.env(i).n_slots * 2 * self.setting.state_dim * sizeof(float)
-        return total + sum(np.asarray(part).nbytes for part in (self.links, self.paths, self.workloads, self.states))
+        tables = (self.links, self.paths, self.workloads, self.states)
+        return total + sum(np.asarray(table).nbytes for table in tables)

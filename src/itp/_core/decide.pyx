@@ -23,10 +23,10 @@ from itp._core.heuristic cimport (
     LEAST_COMPLETION_TIME,
     Candidates,
     Demand,
-    all_together,
     any_candidate_meets,
     choose_by_rule,
     enumerate_candidates,
+    least_at_once,
     least_completion,
     meets_demand,
     split_chunks,
@@ -234,7 +234,7 @@ cdef class Decider:
         cdef double success_rate[16]
         c.count = 0
         if self.policy == LEAST_COMPLETION_TIME:
-            if self.epsilon > 0.0 or not all_together(&plan.paths, &plan.demand, &greedy):
+            if self.epsilon > 0.0 or not least_at_once(&plan.paths, &plan.demand, &greedy):
                 enumerate_candidates(&plan.paths, &plan.demand, &c)
                 greedy = c.mask[least_completion(&c)]
         else:

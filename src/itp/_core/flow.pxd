@@ -92,7 +92,7 @@ ctypedef struct Setting:
     int n
     int n_links
     int state_dim
-    size_t slot_bytes           # a slot with its chunks, whole cache lines
+    size_t slot_bytes           # a slot with its chunks, whole half cache lines
     bint keep_states            # of the tasks in flight, for `transitions`
     int n_tasks
     int order                   # ServiceOrder

@@ -193,7 +193,7 @@ cdef bint _meets_loss(const Env* env, int i) noexcept nogil:
 
 
 cdef void end_round(Env* env, int i) noexcept nogil:
-    """The window grows, or shrinks for a loss (RFC 9438: beta 0.7, alpha 0.53 packets where it is Reno-friendly)."""
+    """The window grows, or shrinks for a loss (RFC 9438; where CUBIC is Reno-friendly)."""
     cdef Stream* s = env.streams + i
     s.round += 1
     if env.path_specs[i].cc == CUBIC:

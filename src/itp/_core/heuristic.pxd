@@ -38,9 +38,10 @@ cdef void enumerate_candidates(const Paths* paths, const Demand* demand, Candida
 
 cdef bint any_candidate_meets(const Candidates* candidates) noexcept nogil
 
-# Whether water-filling over all streams that are up meets the demand with every share of the
-# minimum size. Then the streams it uses are the best candidate there is: a subset only takes longer.
-cdef bint all_together(const Paths* paths, const Demand* demand, uint32_t* mask) noexcept nogil
+# Whether the candidate of least completion time shows without listing them all. A task too small to be
+# split goes alone. Water-filling over all streams that are up, where it meets the demand with every share
+# of the minimum size, cannot be beaten: a subset of the streams it uses only takes longer.
+cdef bint least_at_once(const Paths* paths, const Demand* demand, uint32_t* mask) noexcept nogil
 
 # Index of the candidate with the least completion time among those that meet the demand
 # (of all, where none does).

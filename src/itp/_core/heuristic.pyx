@@ -139,12 +139,20 @@ cdef bint any_candidate_meets(const Candidates* candidates) noexcept nogil:
     return False
 
 
-cdef bint all_together(const Paths* paths, const Demand* demand, uint32_t* mask) noexcept nogil:
+cdef bint least_at_once(const Paths* paths, const Demand* demand, uint32_t* mask) noexcept nogil:
     cdef int by_delay[16]
     cdef double completion, smallest = INFINITY, share
     cdef int i
     if demand.redundancy > 1:
         return False
+    if demand.size_bytes // 2 < demand.min_chunk_bytes and demand.min_bandwidth_Bps <= 0.0:
+        mask[0] = 0
+        for i in range(paths.n):
+            completion = _whole_finish_s(paths, i, <double>demand.size_bytes)
+            if (paths.up >> i) & 1 and (mask[0] == 0 or completion < smallest):
+                mask[0] = <uint32_t>1 << i
+                smallest = completion
+        return True
     order_by(paths.delay_s, paths.n, by_delay)
     completion = water_level_s(<double>demand.size_bytes, paths.rate_Bps, paths.delay_s, by_delay, paths.n,
                                paths.up, 0.0, mask)

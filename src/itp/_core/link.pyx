@@ -6,7 +6,7 @@ at a quarter of its correlation time: x' = a x + sd sqrt(1 - a^2) z with a = exp
 or a trace may replace rate, delay, loss and load. Everything is piecewise constant in time.
 """
 from libc.math cimport INFINITY, M_PI, NAN, cos, exp, floor, isnan, sqrt
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
 from itp._core.counter cimport draw_bell, draw_exponential, draw_key
@@ -74,7 +74,8 @@ cdef void link_advance(Link* link, double now_s, double day_s, double day_start)
     cdef const LinkSpec* spec = link.spec
     cdef double load, udp_Bps = 0.0, next_s, day, mean_s
     while link.noise_next_s <= now_s:
-        link.noise = link.noise_decay * link.noise + link.noise_kick * draw_bell(link.noise_key, link.noise_index)
+        link.noise *= link.noise_decay
+        link.noise += link.noise_kick * draw_bell(link.noise_key, link.noise_index)
         link.noise_index += 1
         link.noise_next_s = link.noise_step_s * <double>link.noise_index
     while link.burst_next_s <= now_s:

@@ -9,9 +9,9 @@ from itp._core.heuristic cimport (
     Candidates,
     Demand,
     Policy,
-    all_together,
     choose_by_rule,
     enumerate_candidates,
+    least_at_once,
     least_completion,
     split_chunks,
 )
@@ -19,9 +19,9 @@ from itp._core.flow cimport Env
 from itp._core.sim cimport PULL
 from itp._core.state cimport Paths, popcount
 
-from itp._core.heuristic import POLICIES
+from itp._core.heuristic import POLICIES as _POLICIES
 
-RULES = (*POLICIES, "least_completion_time_proportional", "min_rtt", "random", "pull")
+RULES = (*_POLICIES, "least_completion_time_proportional", "min_rtt", "random", "pull")
 
 # Of the random policy's draws, apart from those of the world.
 cdef enum:
@@ -67,7 +67,7 @@ cdef uint32_t choose_for(Env* env, int rule, int* split) noexcept nogil:
     cdef int i, best
     split[0] = WATER_FILLING
     if rule == LEAST_COMPLETION_TIME:
-        if all_together(paths, demand, &mask):
+        if least_at_once(paths, demand, &mask):
             return mask
         enumerate_candidates(paths, demand, &candidates)
         return candidates.mask[least_completion(&candidates)]

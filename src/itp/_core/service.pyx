@@ -35,9 +35,9 @@ from itp._core.reward cimport Outcome, Terms, reward_terms, weighted
 from itp._core.state cimport StreamMetrics, set_bandwidth, set_latency
 from itp._core.world cimport JITTER, LOSS, MEASUREMENT, TAIL_LOSS, PathSpec, per_link
 
-from itp._core.ledger import AGEING_S
+from itp._core.ledger import AGEING_S as _LEDGER_AGEING_S
 
-cdef double _AGEING_S = AGEING_S
+cdef double _AGEING_S = _LEDGER_AGEING_S
 cdef double _SMOOTHING = 0.25                   # weight of a new sample in what is known of a stream
 cdef double _MIN_STEAL_BYTES = 65536.0
 
@@ -287,7 +287,7 @@ cdef int _steal(Env* env, int i) noexcept nogil:
     cdef Chunk* chunk
     cdef int j, k, best = -1, victim = -1
     cdef double rate_i = env.metrics[i].bandwidth_Bps * env.metrics[i].success_rate
-    cdef double rate_j, take, best_take = 0.0, best_left = 0.0, left, behind_s, payload
+    cdef double rate_j, take, best_take = 0.0, best_left = 0.0, left, behind_s, later_s, payload
     if rate_i <= 0.0 or env.streams[i].in_outage or env.streams[i].stalled:
         return -1
     for j in range(n):
@@ -306,8 +306,8 @@ cdef int _steal(Env* env, int i) noexcept nogil:
                     take = payload
                 else:
                     behind_s = 0.0 if k == other.serving else chunk_of(env, other.serving, j).left / rate_j
-                    take = (rate_i * (rate_j * (behind_s + env.metrics[j].latency_s - env.metrics[i].latency_s)
-                                      + payload) / (rate_i + rate_j))
+                    later_s = behind_s + env.metrics[j].latency_s - env.metrics[i].latency_s
+                    take = rate_i * (rate_j * later_s + payload) / (rate_i + rate_j)
                     if take > payload:
                         take = payload
                 # All of it, or enough to be worth a frame's trouble.

@@ -5,7 +5,7 @@ from itp._core.flow cimport Env, Setting
 from itp._core.world cimport LinkSpec, PathSpec, WorkloadSpec
 
 cdef enum:
-    PULL = 3                # beyond alloc's rules: water-filling, then idle streams take over what others have left
+    PULL = 3                # beyond alloc's rules: idle streams take over what others have left
 
 
 cdef size_t env_bytes(const Setting* setting) noexcept nogil

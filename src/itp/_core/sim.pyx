@@ -34,7 +34,17 @@ from itp._core.flow cimport (
 from itp._core.heuristic cimport split_chunks
 from itp._core.ledger cimport priority_class
 from itp._core.link cimport Link, link_advance, link_start
-from itp._core.service cimport bytes_ahead, chunk_done, come_of_age, complete_task, draw_loss, enqueue, offer, outage_event, resume
+from itp._core.service cimport (
+    bytes_ahead,
+    chunk_done,
+    come_of_age,
+    complete_task,
+    draw_loss,
+    enqueue,
+    offer,
+    outage_event,
+    resume,
+)
 from itp._core.state cimport Paths, StreamMetrics, assemble_state, popcount, set_bandwidth, set_latency
 from itp._core.world cimport PRIOR, LinkSpec, PathSpec, WorkloadSpec, draw_arrival, per_link
 
@@ -167,7 +177,7 @@ cdef void _admit(Env* env, uint32_t mask, int split, float propensity) noexcept 
     cdef Chunk* chunk
     cdef int i, slot, n = env.setting.n
     cdef size_t dim = env.setting.state_dim
-    if env.free_slot < 0 and not _grow(env, env.n_slots + env.n_slots // 2):
+    if env.free_slot < 0 and not _grow(env, env.n_slots + env.n_slots // 4):
         env.out_of_memory = True
         return
     slot = env.free_slot
@@ -187,7 +197,8 @@ cdef void _admit(Env* env, uint32_t mask, int split, float propensity) noexcept 
     task.success = True
     task.steals = env.setting.stealing or split == PULL
     task.priority_class = <uint8_t>priority_class(env.arrival.priority)
-    mask = split_chunks(&env.paths, &env.demand, mask, WATER_FILLING if split == PULL else <Rule>split, chunks)
+    mask = split_chunks(&env.paths, &env.demand, mask, WATER_FILLING if split == PULL else <Rule>split,
+                        chunks)
     task.expected_s = completion_time_s(chunks, env.paths.rate_Bps, env.paths.delay_s, mask)
     task.streams = task.pending = <uint8_t>popcount(mask)
     if env.vectors != NULL and env.state != NULL:

@@ -119,5 +119,5 @@ cdef inline uint64_t per_link(int process, int link) noexcept nogil:
 
 
 # Task `index` of the world `seed`; its time counts from the previous one's, `last_s`.
-cdef void draw_arrival(const WorkloadSpec* spec, const ExplicitTask* explicit_tasks, uint64_t seed, int64_t index,
-                       double last_s, const double* reference, Arrival* out) noexcept nogil
+cdef void draw_arrival(const WorkloadSpec* spec, const ExplicitTask* explicit_tasks, uint64_t seed,
+                       int64_t index, double last_s, const double* reference, Arrival* out) noexcept nogil

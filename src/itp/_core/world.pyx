@@ -2,28 +2,31 @@
 from libc.math cimport INFINITY, M_PI, cos, exp, log, log1p, pow, sqrt
 from libc.stdint cimport int64_t, uint64_t
 
-import numpy as np
-
 from itp._core.counter cimport draw_exponential, draw_key, draw_uniform
 
-LINK = np.dtype([
-    ("rate_Bps", "<f8"), ("load", "<f8"), ("burst_on_s", "<f8"), ("burst_off_s", "<f8"), ("noise", "<f8"),
-    ("noise_tau_s", "<f8"), ("day_load", "<f8"), ("day_peak", "<f8"), ("row_first", "<i8"), ("row_count", "<i8"),
-    ("loop_s", "<f8"), ("udp_Bps", "<f8"), ("flows", "<f8"), ("background_start_s", "<f8"),
-    ("background_end_s", "<f8"),
-])
-PATH = np.dtype([
-    ("delay_s", "<f8"), ("ack_delay_s", "<f8"), ("jitter_s", "<f8"), ("loss", "<f8"), ("burst_packets", "<f8"),
-    ("queue_s", "<f8"), ("cc", "<i8"), ("shared", "<i8"), ("outage_first", "<i8"), ("outage_count", "<i8"),
-    ("outage_period_s", "<f8"), ("up_s", "<f8"), ("down_s", "<f8"),
-])
-WORKLOAD = np.dtype([
-    ("arrivals_per_s", "<f8"), ("periodic", "<i8"), ("size_kind", "<i8"), ("size_a", "<f8"), ("size_b", "<f8"),
-    ("size_min", "<f8"), ("size_max", "<f8"), ("priority_low", "<f8"), ("priority_high", "<f8"), ("urgent", "<f8"),
-    ("deadline_share", "<f8"), ("deadline_low", "<f8"), ("deadline_high", "<f8"), ("day_s", "<f8"),
-    ("day_start", "<f8"), ("estimate_noise", "<f8"), ("stall_timeout_s", "<f8"), ("warm", "<i8"),
-    ("task_first", "<i8"), ("task_count", "<i8"),
-])
+import numpy as np
+
+
+def _record(fields, integers):
+    return np.dtype([(name, "<i8" if name in integers.split() else "<f8") for name in fields.split()])
+
+
+LINK = _record(
+    "rate_Bps load burst_on_s burst_off_s noise noise_tau_s day_load day_peak row_first row_count loop_s "
+    "udp_Bps flows background_start_s background_end_s",
+    integers="row_first row_count",
+)
+PATH = _record(
+    "delay_s ack_delay_s jitter_s loss burst_packets queue_s cc shared outage_first outage_count "
+    "outage_period_s up_s down_s",
+    integers="cc shared outage_first outage_count",
+)
+WORKLOAD = _record(
+    "arrivals_per_s periodic size_kind size_a size_b size_min size_max priority_low priority_high urgent "
+    "deadline_share deadline_low deadline_high day_s day_start estimate_noise stall_timeout_s warm "
+    "task_first task_count",
+    integers="periodic size_kind warm task_first task_count",
+)
 SIZE_KINDS = ("fixed", "exponential", "lognormal", "pareto", "log_uniform")
 CONGESTION_CONTROLS = ("cubic", "bbr")
 
@@ -40,7 +43,7 @@ _check_layout()
 
 cdef double _size(const WorkloadSpec* spec, uint64_t seed, int64_t index) noexcept nogil:
     cdef uint64_t key = draw_key(seed, SIZE)
-    cdef double u, low, high, size
+    cdef double u, low, size
     if spec.size_kind == FIXED:
         size = spec.size_a
     elif spec.size_kind == EXPONENTIAL:
@@ -65,8 +68,9 @@ cdef double _normal(uint64_t key, int64_t index) noexcept nogil:
     return radius * cos(2.0 * M_PI * draw_uniform(key, 2 * <uint64_t>index + 1))
 
 
-cdef void draw_arrival(const WorkloadSpec* spec, const ExplicitTask* explicit_tasks, uint64_t seed, int64_t index,
-                       double last_s, const double* reference, Arrival* out) noexcept nogil:
+cdef void draw_arrival(const WorkloadSpec* spec, const ExplicitTask* explicit_tasks, uint64_t seed,
+                       int64_t index, double last_s, const double* reference,
+                       Arrival* out) noexcept nogil:
     """reference: latency_s and total rate_Bps, of which the task's reference time is made."""
     cdef const ExplicitTask* given
     cdef double slack, u

@@ -27,6 +27,7 @@ from itp.reporting.analysis import Group, Row
 from itp.reporting.words import (
     DETAILS,
     NOTHING,
+    PERCENT,
     figure,
     heading,
     label,
@@ -275,7 +276,7 @@ def _against(row: Row, group: Group) -> tuple[str, str, str]:
         return NOTHING, "", ""
     change = row.change
     low, high = signed_percent(change.low), signed_percent(change.high)
-    return signed_percent(change.value), f"{low}..{high}".replace(" %", ""), percent(row.gap_closed.value)
+    return signed_percent(change.value), f"{low}..{high}".replace(PERCENT, ""), percent(row.gap_closed.value)
 
 
 def _details(group: Group) -> Table:

@@ -66,8 +66,9 @@ def record_dtype(n_streams: int) -> np.dtype[np.void]:
 
 def experience_dtype(n_streams: int) -> np.dtype[np.void]:
     """The fields of a record without its framing."""
-    fields = record_dtype(n_streams).fields or {}
-    return np.dtype([(name, kind[0]) for name, kind in fields.items() if name not in ("pad", "crc32")])
+    record = record_dtype(n_streams)
+    names = [name for name in record.names or () if name not in ("pad", "crc32")]
+    return np.dtype([(name, record[name]) for name in names])
 
 
 class ExperienceLog:

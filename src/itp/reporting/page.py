@@ -110,7 +110,10 @@ def _overview(report: Report) -> Iterator[str]:
             yield "</div>"
     yield "<h3>Slowdown of every policy in every scenario</h3>"
     for average in averages:
-        yield f'<p class="about">{average.service_order}; on average and by scenario</p>'
+        yield (
+            f'<p class="about">{average.service_order}: geometric means; bold: the best classical rule; '
+            "green: better than the reference for certain, orange: worse for certain.</p>"
+        )
         yield _matrix(report, average)
     if len(report.configuration.scenarios) > 1:
         for average in averages:
@@ -166,7 +169,7 @@ def _timelines(report: Report) -> Iterator[str]:
     )
     for line in lines:
         yield f"<h3>{escape(label(line.policy))}, {line.service_order}</h3>"
-        yield _figure(timeline(line), "", wide=True)
+        yield _figure(timeline(report, line), "", wide=True)
 
 
 def _configuration(report: Report) -> Iterator[str]:

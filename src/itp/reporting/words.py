@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from itp.report import Report
 
 MINUS = "\N{MINUS SIGN}"
+# Keeps the sign beside its figure.
+PERCENT = "\N{NO-BREAK SPACE}%"
 NOTHING = "\N{EN DASH}"
 # The columns of detailed tables.
 DETAILS = (
@@ -37,7 +39,7 @@ _HEADINGS = {
     "goodput_mbps": "Mbit/s",
     "resent_bytes": "re-sent MB",
 }
-_LABELS = {"least_completion_time_proportional": "LCT, proportional"}
+_LABELS = {"least_completion_time_proportional": "LCT proportional"}
 
 HOW_TO_READ = (
     "Every policy met the same worlds: arrivals, sizes, links and faults depend on the seed alone.",
@@ -71,7 +73,7 @@ def number(value: float, digits: int = 3) -> str:
 
 def percent(value: float) -> str:
     """A share in percent, signed by a minus sign if negative."""
-    return NOTHING if math.isnan(value) else f"{_rounded(value)} %".replace("-", MINUS)
+    return NOTHING if math.isnan(value) else f"{_rounded(value)}{PERCENT}".replace("-", MINUS)
 
 
 def signed_percent(value: float) -> str:
@@ -222,7 +224,7 @@ def _of_candidate(policy: str, groups: list[Group], average: Group) -> list[str]
 
 
 def _less(change: float) -> str:
-    return f"{abs(100 * change):.1f} % {'less' if change < 0 else 'more'} than"
+    return f"{percent(abs(change))} {'less' if change < 0 else 'more'} than"
 
 
 def _of_failures(analysis: Analysis) -> list[str]:

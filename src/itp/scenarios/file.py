@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from itp._core.world import CONGESTION_CONTROLS
 from itp.scenarios.draws import Floats, Number
-from itp.scenarios.links import CONGESTION_CONTROLS, Level, Link, bind, lay_over, read_level, side_levels
+from itp.scenarios.links import Level, Link, bind, lay_over, read_level, side_levels
 from itp.scenarios.node import Node, Range, names
 from itp.scenarios.tables import TIME, RowTable
 from itp.scenarios.workload import WORKLOAD_KEYS, Workload, read_workload

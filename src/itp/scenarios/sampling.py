@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from itp._core.world import LINK, PATH, WORKLOAD
+from itp._core.world import LINK, PATH, SIZE_KINDS, WORKLOAD
 from itp.scenarios.capacity import MAX_LOAD, mean_size_bytes, path_goodput_Bps, positive_part
 from itp.scenarios.draws import Floats, Seeds, uniform
 from itp.scenarios.file import Spec
 from itp.scenarios.links import Link, goodput_Bps
-from itp.scenarios.workload import SIZE_KINDS
 
 # What iperf3 puts on the wire for 1400 bytes of payload.
 UDP_WIRE = 1428 / 1400
