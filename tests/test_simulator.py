@@ -487,11 +487,12 @@ def test_experiences_join_each_decision_to_its_own_outcome(order):
     sim = Simulator("mixed", n_envs=8, seed=5, service_order=order, tasks=80, keep_states=True)
     rng = np.random.default_rng(0)
     states = [sim.states.copy()]
-    chosen, propensities, experiences, rewards = [], [], [], []
+    chosen, propensities, explored, experiences, rewards = [], [], [], [], []
     while not sim.done.all():
         chosen.append(rng.integers(0, 15, sim.n_envs))
         propensities.append(rng.random(sim.n_envs).astype(np.float32))
-        rewards.append(sim.step(chosen[-1], propensities=propensities[-1]))
+        explored.append(rng.random(sim.n_envs) < 0.5)
+        rewards.append(sim.step(chosen[-1], propensities=propensities[-1], explored=explored[-1]))
         states.append(sim.states.copy())
         outcome, joined = sim.completed(), sim.experiences()
         assert np.array_equal(joined["reward"], outcome["reward"].astype(np.float32))
@@ -506,6 +507,7 @@ def test_experiences_join_each_decision_to_its_own_outcome(order):
         assert np.array_equal(one["next_state"], states[k + 1][env])
         assert one["done"] == (k == 79)
         assert one["propensity"] == propensities[k][env]
+        assert one["explored"] == explored[k][env]
         assert masks_of_actions(4)[one["action"]] & ~masks_of_actions(4)[chosen[k][env]] == 0
         assert one["task_id"].decode() == f"{5 + env}/{k}"
     assert np.sum(rewards) == pytest.approx(joined["reward"].sum(), rel=1e-5)
