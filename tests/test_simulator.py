@@ -127,6 +127,14 @@ def test_cubic_under_loss_follows_mathis(loss_pct):
     assert rates.mean() == pytest.approx(limit, rel=0.08)
 
 
+def test_cubic_minds_losses_that_begin_later():
+    path = {**PLAIN, "rtt_ms": 40, "schedule": [[0, 100, None, 0], [1, 100, None, 1]]}
+    done = one_task([path], 100 * MB)
+    limit = 1.22 * MSS / (0.04 * 0.1)
+    lossless = 50 * MB / (100 * GOODPUT)
+    assert taken_s(done) > 2 * lossless + 0.5 * (100 * MB - 100 * GOODPUT) / limit
+
+
 def test_lost_bytes_are_sent_again():
     world = scenario(
         [{**PLAIN, "cc": "bbr", "loss_pct": 2}],
@@ -479,11 +487,12 @@ def test_experiences_join_each_decision_to_its_own_outcome(order):
     sim = Simulator("mixed", n_envs=8, seed=5, service_order=order, tasks=80, keep_states=True)
     rng = np.random.default_rng(0)
     states = [sim.states.copy()]
-    chosen, propensities, experiences, rewards = [], [], [], []
+    chosen, propensities, explored, experiences, rewards = [], [], [], [], []
     while not sim.done.all():
         chosen.append(rng.integers(0, 15, sim.n_envs))
         propensities.append(rng.random(sim.n_envs).astype(np.float32))
-        rewards.append(sim.step(chosen[-1], propensities=propensities[-1]))
+        explored.append(rng.random(sim.n_envs) < 0.5)
+        rewards.append(sim.step(chosen[-1], propensities=propensities[-1], explored=explored[-1]))
         states.append(sim.states.copy())
         outcome, joined = sim.completed(), sim.experiences()
         assert np.array_equal(joined["reward"], outcome["reward"].astype(np.float32))
@@ -498,6 +507,7 @@ def test_experiences_join_each_decision_to_its_own_outcome(order):
         assert np.array_equal(one["next_state"], states[k + 1][env])
         assert one["done"] == (k == 79)
         assert one["propensity"] == propensities[k][env]
+        assert one["explored"] == explored[k][env]
         assert masks_of_actions(4)[one["action"]] & ~masks_of_actions(4)[chosen[k][env]] == 0
         assert one["task_id"].decode() == f"{5 + env}/{k}"
     assert np.sum(rewards) == pytest.approx(joined["reward"].sum(), rel=1e-5)

@@ -98,24 +98,20 @@ def _run(
     experiences: bool,
     progress: Callable[[int], None] | None,
 ) -> Rollout:
-    explored = np.zeros((sim.n_envs, sim.n_tasks), dtype=np.bool_)
     outcomes = [sim.completed()]
     told = [sim.experiences()] if experiences else []
     # Every step decides for the next task of every environment.
     for number in range(sim.n_tasks):
         masks, splits = policy.act(sim)
-        propensities = np.ones(sim.n_envs)
+        propensities, explored = np.ones(sim.n_envs), np.zeros(sim.n_envs, dtype=np.bool_)
         if epsilon > 0.0 or policy.name == "random":
-            masks, splits, propensities, explored[:, number] = _explore(
+            masks, splits, propensities, explored = _explore(
                 sim, (masks, splits), number, epsilon, uniform_policy=policy.name == "random"
             )
-        sim.step_masks(masks, splits, propensities=propensities)
-        completed = sim.completed()
-        outcomes.append(completed)
+        sim.step_masks(masks, splits, propensities=propensities, explored=explored)
+        outcomes.append(sim.completed())
         if experiences:
-            rows = sim.experiences()
-            rows["explored"] = explored[completed["env"], completed["task"]]
-            told.append(rows)
+            told.append(sim.experiences())
         if progress is not None:
             progress(sim.n_envs)
     return Rollout(sim.seeds.copy(), np.concatenate(outcomes), np.concatenate(told) if experiences else None)

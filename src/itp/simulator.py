@@ -142,6 +142,7 @@ class Simulator:
         self._masks = np.zeros(self.n_envs, dtype=np.uint32)
         self._splits = np.zeros(self.n_envs, dtype=np.int32)
         self._certain = np.ones(self.n_envs, dtype=np.float32)
+        self._chosen = np.zeros(self.n_envs, dtype=np.uint8)
         self._ranges = _ranges(self.n_envs, threads)
         self._pool = ThreadPoolExecutor(len(self._ranges)) if len(self._ranges) > 1 else None
         self._each(self._batch.begin)
@@ -185,7 +186,12 @@ class Simulator:
         return np.asarray(blocked == 0, dtype=np.bool_)
 
     def step(
-        self, actions: ArrayLike, split: str = "water_filling", *, propensities: ArrayLike | None = None
+        self,
+        actions: ArrayLike,
+        split: str = "water_filling",
+        *,
+        propensities: ArrayLike | None = None,
+        explored: ArrayLike | None = None,
     ) -> NDArray[np.float64]:
         """Decide in every environment and run each to its next decision, or to the end of its episode.
 
@@ -198,6 +204,8 @@ class Simulator:
             How chunk sizes are found; ``pull``: idle streams take over what others have left.
         propensities : array_like of float, optional
             [n_envs], of the actions; 1 without.
+        explored : array_like of bool, optional
+            [n_envs]: which actions were drawn and not chosen; none without.
 
         Returns
         -------
@@ -217,7 +225,7 @@ class Simulator:
             )
         np.take(masks_of_actions(self.n_streams), chosen, out=self._masks)
         self._splits[:] = SPLITS.index(split)
-        return self.step_masks(self._masks, self._splits, propensities=propensities)
+        return self.step_masks(self._masks, self._splits, propensities=propensities, explored=explored)
 
     def step_masks(
         self,
@@ -225,17 +233,21 @@ class Simulator:
         splits: NDArray[np.int32],
         *,
         propensities: ArrayLike | None = None,
+        explored: ArrayLike | None = None,
     ) -> NDArray[np.float64]:
         """As `step`, with stream masks (uint32[n_envs]) and numbers in SPLITS (int32[n_envs])."""
         given = self._certain
         if propensities is not None:
             given = np.ascontiguousarray(propensities, dtype=np.float32)
-        if not masks.shape == splits.shape == given.shape == (self.n_envs,):
-            raise ValueError(f"masks, splits and propensities: expected [{self.n_envs}] each")
+        drawn = self._chosen
+        if explored is not None:
+            drawn = np.ascontiguousarray(explored, dtype=np.bool_).view(np.uint8)
+        if not masks.shape == splits.shape == given.shape == drawn.shape == (self.n_envs,):
+            raise ValueError(f"masks, splits, propensities and explored: expected [{self.n_envs}] each")
         if splits.min() < 0 or splits.max() >= len(SPLITS):
             raise ValueError(f"splits: expected 0 to {len(SPLITS) - 1}")
         rewards = np.empty(self.n_envs)
-        self._each(lambda first, last: self._batch.step(masks, splits, given, rewards, first, last))
+        self._each(lambda first, last: self._batch.step(masks, splits, given, drawn, rewards, first, last))
         return rewards
 
     def choose(self, rule: str) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
@@ -316,7 +328,7 @@ class Simulator:
         out["action"] = self._actions(outcomes["mask"])
         out["reward"] = outcomes["reward"]
         out["propensity"] = outcomes["propensity"]
-        out["explored"] = outcomes["propensity"] < 1.0
+        out["explored"] = outcomes["explored"]
         out["done"] = outcomes["task"] == self.n_tasks - 1
         out["decided_at_s"] = outcomes["arrived_at_s"]
         out["completed_at_s"] = outcomes["completed_at_s"]

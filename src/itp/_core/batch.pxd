@@ -23,6 +23,7 @@ ctypedef struct Completed:
     double reward
     float propensity
     uint8_t success
+    uint8_t explored
 
 
 cdef class Batch:

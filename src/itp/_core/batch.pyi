@@ -50,6 +50,7 @@ class Batch:
         masks: NDArray[np.uint32],
         splits: NDArray[np.int32],
         propensities: NDArray[np.float32],
+        explored: NDArray[np.uint8],
         rewards: NDArray[np.float64],
         first: int,
         last: int,

@@ -32,7 +32,7 @@ OUTCOME = np.dtype([
     ("streams", "<i4"), ("arrived_at_s", "<f8"), ("completed_at_s", "<f8"), ("deadline_s", "<f8"),
     ("reference_time_s", "<f8"), ("expected_time_s", "<f8"), ("retransmitted_bytes", "<i8"),
     ("imbalance", "<f8"), ("reward", "<f8"), ("propensity", "<f4"),
-    ("success", "?"), ("pad", "V3"),
+    ("success", "?"), ("explored", "?"), ("pad", "V2"),
 ])
 TIMELINE = np.dtype([
     ("stream", "<i4"), ("task", "<i4"), ("start_s", "<f8"), ("end_s", "<f8"), ("bytes", "<f8"),
@@ -168,7 +168,7 @@ cdef class Batch:
             self.begin(i, i + 1)
 
     def step(self, const uint32_t[::1] masks, const int32_t[::1] splits, const float[::1] propensities,
-             double[::1] rewards, Py_ssize_t first, Py_ssize_t last):
+             const uint8_t[::1] explored, double[::1] rewards, Py_ssize_t first, Py_ssize_t last):
         """Decide in environments first..last-1 and run them to their next decisions.
 
         An environment whose episode is over stays as it is, with reward 0.
@@ -176,7 +176,7 @@ cdef class Batch:
         cdef Py_ssize_t i
         with nogil:
             for i in range(first, last):
-                env_step(self.env(i), masks[i], splits[i], propensities[i])
+                env_step(self.env(i), masks[i], splits[i], propensities[i], explored[i])
                 rewards[i] = self.env(i).step_reward
         self._check_memory(first, last)
 
@@ -321,6 +321,7 @@ cdef class Batch:
                 row.reward = task.reward
                 row.propensity = task.propensity
                 row.success = task.success
+                row.explored = task.explored
                 k += 1
                 slot = task.next
         return out

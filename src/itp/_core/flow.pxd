@@ -38,6 +38,7 @@ ctypedef struct Slot:
     uint8_t priority_class
     uint8_t steals              # idle streams of its action may take over bytes
     uint8_t success
+    uint8_t explored            # the action was drawn, not chosen
 
 # One stream: a long-lived connection over a path.
 ctypedef struct Stream:

@@ -20,7 +20,7 @@ cdef double _SETTLING_ROUNDS = 20.0             # from slow start to BBR's stead
 cdef double _SPENT = 0.5                        # less than a byte of a window
 cdef double _MIN_RTO_S = 0.2                    # Linux: RTO = RTT + 200 ms where RTTs are steady
 cdef double _MAX_RTO_S = 120.0
-cdef double _TINY_S = 1e-6                      # keeps a path without delay from an infinite rate
+cdef double _MIN_ROUND_S = 1e-4                 # no kernel turns a window round faster
 
 
 # --- links ---
@@ -41,7 +41,7 @@ cdef void share_link(Env* env, int link) noexcept nogil:
                 set_rate(env, i, 0.0)
                 continue
             limit[i] = _limit(env, i)
-            weight[i] = 1.0 / sqrt(s.rtt_s + _TINY_S)
+            weight[i] = 1.0 / sqrt(_round_trip_s(s))
             total += weight[i]
             open_streams |= <uint32_t>1 << i
             members += 1
@@ -93,7 +93,7 @@ cdef void follow_path(Env* env, int i) noexcept nogil:
     s.loss_limit_Bps = INFINITY
     if path.cc == CUBIC and s.loss > 0.0:
         # A burst of losses is one event to congestion control.
-        s.loss_limit_Bps = _MATHIS * MSS / ((s.rtt_s + _TINY_S) * sqrt(s.loss / path.burst_packets))
+        s.loss_limit_Bps = _MATHIS * MSS / (_round_trip_s(s) * sqrt(s.loss / path.burst_packets))
 
 
 cdef inline void _follow_link(Env* env, int link) noexcept nogil:
@@ -112,6 +112,7 @@ cdef void link_event(Env* env, int link) noexcept nogil:
     env.event_s[n + link] = env.links[link].next_change_s
     if link < n:
         follow_path(env, link)
+        _mind_losses(env, link)
         rerate(env, link)
     else:
         share_link(env, link)
@@ -126,6 +127,10 @@ cdef inline bint _link_is_used(const Env* env, int link) noexcept nogil:
 
 
 # --- congestion control ---
+
+cdef inline double _round_trip_s(const Stream* s) noexcept nogil:
+    return s.rtt_s if s.rtt_s > _MIN_ROUND_S else _MIN_ROUND_S
+
 
 cdef inline double _limit(const Env* env, int i) noexcept nogil:
     """What the stream may send now, but for others on a shared link.
@@ -142,7 +147,7 @@ cdef inline double _limit(const Env* env, int i) noexcept nogil:
         return 0.0
     if in_slow_start(s) and (env.path_specs[i].cc == CUBIC or s.round == 0):
         return limit
-    pace = s.window / (s.rtt_s + _TINY_S)
+    pace = s.window / _round_trip_s(s)
     if in_slow_start(s) and s.round == 1:
         pace *= _SECOND_PACE
     return pace if pace < limit else limit
@@ -157,14 +162,14 @@ cdef void warm_up(Env* env, int i) noexcept nogil:
     cdef Stream* s = env.streams + i
     s.window = s.threshold = s.window_left = INFINITY
     if s.loss_limit_Bps < INFINITY:
-        s.window = s.threshold = s.loss_limit_Bps * (s.rtt_s + _TINY_S)
+        s.window = s.threshold = s.loss_limit_Bps * _round_trip_s(s)
 
 
 cdef void begin_round(Env* env, int i) noexcept nogil:
     """A window a round-trip time, until the path limits the rate and not the window."""
     cdef Stream* s = env.streams + i
     cdef double limit = path_limit(env, i)
-    cdef double full = limit * (s.rtt_s + _TINY_S)
+    cdef double full = limit * _round_trip_s(s)
     cdef bint cubic = env.path_specs[i].cc == CUBIC
     s.window_left = INFINITY
     if cubic and s.loss > 0.0:
@@ -180,14 +185,22 @@ cdef void begin_round(Env* env, int i) noexcept nogil:
         s.window = s.round_s = INFINITY
         s.full_since_s = env.now_s
         return
-    s.round_s = env.now_s + s.rtt_s + _TINY_S
+    s.round_s = env.now_s + _round_trip_s(s)
+
+
+cdef void _mind_losses(Env* env, int i) noexcept nogil:
+    """CUBIC at full speed begins to count its window when its path begins to lose."""
+    cdef Stream* s = env.streams + i
+    if env.path_specs[i].cc == CUBIC and s.loss > 0.0 and s.window == INFINITY and not s.stalled:
+        s.window = path_limit(env, i) * _round_trip_s(s)
+        begin_round(env, i)
 
 
 cdef bint _meets_loss(const Env* env, int i) noexcept nogil:
     """Whether a packet of this round is lost; by the time, so that the policy does not change the draw."""
     cdef const Stream* s = env.streams + i
     cdef double packets = s.window / MSS
-    cdef uint64_t number = <uint64_t>(env.now_s / (s.rtt_s + _TINY_S))
+    cdef uint64_t number = <uint64_t>(env.now_s / _round_trip_s(s))
     return draw_uniform(draw_key(env.seed, per_link(ROUND_LOSS, i)), number) < 1.0 - exp(
         -packets * s.loss / env.path_specs[i].burst_packets)
 
@@ -227,11 +240,12 @@ cdef void wake(Env* env, int i) noexcept nogil:
         idle_s = env.now_s - s.idle_since_s
         if idle_s > rto_s:
             if s.window == INFINITY:
-                s.window = path_limit(env, i) * (s.rtt_s + _TINY_S)
+                s.window = path_limit(env, i) * _round_trip_s(s)
             s.window *= exp(-0.6931471805599453 * floor(idle_s / rto_s))
             if s.window < _INITIAL_WINDOW:
                 s.window = _INITIAL_WINDOW
-    if s.window < INFINITY:
+    _mind_losses(env, i)
+    if s.window < INFINITY and not s.stalled:
         begin_round(env, i)
 
 

@@ -23,10 +23,10 @@ cdef double _future(const Env* env, Env* scratch, uint32_t mask, int horizon, in
     scratch.cost = 0.0
     if scratch.decided + horizon < scratch.n_tasks:
         scratch.n_tasks = scratch.decided + horizon
-    env_step(scratch, mask, WATER_FILLING, 1.0)
+    env_step(scratch, mask, WATER_FILLING, 1.0, False)
     while not scratch.over and not scratch.out_of_memory:
         mask = choose_for(scratch, rule, &split)
-        env_step(scratch, mask, split, 1.0)
+        env_step(scratch, mask, split, 1.0, False)
     return -INFINITY if scratch.out_of_memory else scratch.cost
 
 

@@ -17,7 +17,7 @@ cdef void env_begin(Env* env, const LinkSpec* links, const PathSpec* paths, cons
                     uint64_t seed) noexcept nogil
 # Decide for the waiting task and run to the next decision, or to the end; in an environment that is
 # over nothing happens.
-cdef void env_step(Env* env, uint32_t mask, int split, float propensity) noexcept nogil
+cdef void env_step(Env* env, uint32_t mask, int split, float propensity, bint explored) noexcept nogil
 # Make `to` equal to `env`, of the same setting; False: no memory.
 cdef bint env_copy(Env* to, const Env* env) noexcept nogil
 # Links that nobody uses are not followed; bring all to the present.

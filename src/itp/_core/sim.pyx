@@ -170,7 +170,7 @@ cdef void _show(Env* env, bint last) noexcept nogil:
         memcpy(env.vectors + (2 * env.last_slot + 1) * dim, env.state, dim * sizeof(float))
 
 
-cdef void _admit(Env* env, uint32_t mask, int split, float propensity) noexcept nogil:
+cdef void _admit(Env* env, uint32_t mask, int split, float propensity, bint explored) noexcept nogil:
     """Turn the decision for the waiting task into chunks."""
     cdef int64_t chunks[16]
     cdef Slot* task
@@ -193,6 +193,7 @@ cdef void _admit(Env* env, uint32_t mask, int split, float propensity) noexcept 
     task.next = -1
     task.mask = mask
     task.propensity = propensity
+    task.explored = explored
     task.first_finish_s = INFINITY
     task.success = True
     task.steals = env.setting.stealing or split == PULL
@@ -387,7 +388,7 @@ cdef void env_begin(Env* env, const LinkSpec* links, const PathSpec* paths, cons
     _advance(env)
 
 
-cdef void env_step(Env* env, uint32_t mask, int split, float propensity) noexcept nogil:
+cdef void env_step(Env* env, uint32_t mask, int split, float propensity, bint explored) noexcept nogil:
     env.step_reward = 0.0
     if env.done_first >= 0:
         slot_of(env, env.done_last).next = env.free_slot
@@ -395,6 +396,6 @@ cdef void env_step(Env* env, uint32_t mask, int split, float propensity) noexcep
         env.done_first = env.done_last = -1
     if env.over:
         return
-    _admit(env, mask, split, propensity)
+    _admit(env, mask, split, propensity, explored)
     if not env.out_of_memory:
         _advance(env)
