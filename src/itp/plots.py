@@ -115,7 +115,7 @@ def completion(report: Report, group: Group) -> Figure:
     shown = _shown(report, group)
     with mpl.rc_context(_RC):
         figure = Figure(figsize=(5.2, 3.3))
-        axes = figure.add_axes((0.12, 0.15, 0.87, 0.82))
+        axes = figure.add_axes((0.145, 0.15, 0.845, 0.82))
         for p, policy in enumerate(report.configuration.policies):
             style = drawn[policy]
             if policy in shown:

@@ -31,10 +31,10 @@ DETAILS = (
 )
 _SURE = 0.95
 _HEADINGS = {
-    "mean_s": "mean ms",
-    "p50_s": "p50 ms",
-    "p95_s": "p95 ms",
-    "p99_s": "p99 ms",
+    "mean_s": "mean s",
+    "p50_s": "p50 s",
+    "p95_s": "p95 s",
+    "p99_s": "p99 s",
     "deadlines_met": "in time %",
     "goodput_mbps": "Mbit/s",
     "resent_bytes": "re-sent MB",
@@ -91,7 +91,7 @@ def _rounded(value: float) -> str:
 def figure(name: str, value: float) -> str:
     """A figure of METRICS as a column with its `heading` shows it."""
     if name.endswith("_s"):
-        return number(value * 1e3)
+        return number(value) if value >= 0.1 else number(value, 2)
     if name == "reward" and not math.isnan(value):
         return f"{value:.2f}".replace("-", MINUS)
     if name == "deadlines_met":
