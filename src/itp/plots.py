@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 INK, MUTED, GRID = "#1c2128", "#656d77", "#d9dee4"
 # Okabe and Ito's colours without yellow, which no light page shows; told apart also by dashes.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+# Readable on all of them, in light and dark alike.
+ON_SERIES = "#0b0d10"
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)))
 _RULES_SHOWN = 3
 _TIMELINE_TASKS = 40
@@ -47,7 +49,6 @@ _RC: dict[Any, Any] = {
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "legend.frameon": False,
-    "figure.constrained_layout.use": True,
 }
 
 
@@ -114,7 +115,7 @@ def completion(report: Report, group: Group) -> Figure:
     shown = _shown(report, group)
     with mpl.rc_context(_RC):
         figure = Figure(figsize=(5.2, 3.3))
-        axes = figure.add_subplot()
+        axes = figure.add_axes((0.12, 0.15, 0.87, 0.82))
         for p, policy in enumerate(report.configuration.policies):
             style = drawn[policy]
             if policy in shown:
@@ -194,7 +195,8 @@ def _compared(report: Report, order: str) -> tuple[list[Group], list[str]]:
 def _rows_figure(groups: list[Group], shown: list[str]) -> tuple[Figure, Axes]:
     with mpl.rc_context(_RC):
         height = 1.1 + len(groups) * (0.16 + 0.1 * len(shown))
-        figure = Figure(figsize=(5.6, max(2.2, height)))
+        # The names of scenarios are of any length.
+        figure = Figure(figsize=(5.6, max(2.2, height)), layout="constrained")
         axes = figure.add_subplot()
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
         axes.set_yticks(range(len(groups)), [group.scenario for group in groups])
@@ -255,8 +257,9 @@ def timeline(report: Report, line: Timeline) -> Figure:
     # Beyond the last start there are only the tails of long tasks.
     end_s = 1.04 * max(other["start_s"].max(initial=1e-3) for other in compared)
     with mpl.rc_context(_RC):
-        figure = Figure(figsize=(10.5, 0.9 + 0.42 * streams))
-        axes = figure.add_subplot()
+        height = 0.9 + 0.42 * streams
+        figure = Figure(figsize=(10.5, height))
+        axes = figure.add_axes((0.065, 0.55 / height, 0.925, 1.0 - 0.65 / height))
         for stream in range(streams):
             mine = intervals[intervals["stream"] == stream]
             axes.broken_barh(
@@ -285,7 +288,7 @@ def _number_tasks(axes: Axes, intervals: NDArray[np.void], end_s: float) -> None
         start_s, stop_s = interval["start_s"], min(interval["end_s"], end_s)
         if stop_s - start_s > 0.025 * end_s:
             place = ((start_s + stop_s) / 2, interval["stream"])
-            axes.text(*place, str(interval["task"]), ha="center", va="center", fontsize=7, color="#ffffff")
+            axes.text(*place, str(interval["task"]), ha="center", va="center", fontsize=7, color=ON_SERIES)
 
 
 # --- small things ---

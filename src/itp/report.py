@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from itp._core.batch import TIMELINE
-from itp.errors import ReportError
+from itp.errors import MissingExtraError, ReportError
 from itp.reporting.analysis import ORACLE, Analysis, analyse
 from itp.reporting.files import write_text
 from itp.reporting.markdown import markdown
 from itp.reporting.metrics import METRICS, N_QUANTILES
 
-__all__ = ["ORACLE", "Configuration", "Report", "Timeline"]
+__all__ = ["ORACLE", "Configuration", "Report", "Timeline", "check_charts"]
 
 _FORMAT = "itp-evaluation"
 _VERSION = 1
@@ -142,8 +143,8 @@ class Report:
         MissingExtraError
             matplotlib is not installed.
         """
-        from itp.plots import charts, svg
-
+        with _charts():
+            from itp.plots import charts, svg
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         paths = []
@@ -160,8 +161,8 @@ class Report:
         MissingExtraError
             matplotlib is not installed.
         """
-        from itp.reporting.page import page
-
+        with _charts():
+            from itp.reporting.page import page
         write_text(path, page(self))
         return Path(path)
 
@@ -226,6 +227,23 @@ class Report:
             raise ReportError(f"{place}: {error.args[0]!r} is missing") from None
         except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ReportError(f"{place}: {error}") from None
+
+
+@contextmanager
+def _charts() -> Iterator[None]:
+    """Say what to do if matplotlib is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("matplotlib"):
+            raise
+        raise MissingExtraError("charts need matplotlib: pip install 'itp[report]'") from None
+
+
+def check_charts() -> None:
+    """Raise MissingExtraError now if charts cannot be drawn later."""
+    with _charts():
+        import matplotlib  # noqa: F401
 
 
 def _shallow(line: Timeline) -> dict[str, Any]:

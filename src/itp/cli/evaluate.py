@@ -20,9 +20,9 @@ from rich.table import Table
 from itp import baselines, scenario
 from itp.cli import UsageError
 from itp.cli.interrupt import interruptible
-from itp.errors import MissingExtraError, ScenarioError
+from itp.errors import ScenarioError
 from itp.evaluation import DEFAULT_SEEDS, compare
-from itp.report import Report
+from itp.report import Report, check_charts
 from itp.reporting.analysis import Group, Row
 from itp.reporting.words import (
     DETAILS,
@@ -154,10 +154,7 @@ def _check(args: argparse.Namespace) -> None:
     if args.plots is not None and args.plots.exists() and not args.plots.is_dir():
         raise UsageError(f"--plots must be a folder; got {args.plots}")
     if args.html is not None or args.plots is not None:
-        try:
-            import itp.plots  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise MissingExtraError(f"charts need {error.name}: pip install 'itp[report]'") from None
+        check_charts()
 
 
 def _check_name(option: str, name: str, known: Sequence[str]) -> None:
@@ -239,9 +236,9 @@ def _print(report: Report, console: Console) -> None:
     analysis = report.analysis
     several = len(report.configuration.scenarios) > 1
     for group in (*analysis.groups, *(analysis.averages if several else ())):
-        console.print(_comparison(group))
+        console.print(_comparison(group), "")
     for group in analysis.groups:
-        console.print(_details(group))
+        console.print(_details(group), "")
     for sentence in summary(report):
         console.print(f"- {sentence}", markup=False)
     configuration = report.configuration
@@ -256,8 +253,8 @@ def _comparison(group: Group) -> Table:
     title = f"{group.scenario or 'average over scenarios'}, {group.service_order}"
     table = _table(title)
     table.add_column("policy", no_wrap=True)
-    against = "vs best *" if group.reference in (None, group.best_classical) else "vs reference"
-    for name in ("slowdown", "95 %", against, "95 %", "gap closed"):
+    against = "vs\nbest *" if group.reference in (None, group.best_classical) else "vs\nreference"
+    for name in ("slowdown", "95 %", against, "95 %", "gap\nclosed"):
         table.add_column(name, justify="right", no_wrap=True)
     for place, row in enumerate(group.rows):
         mark = " *" if row.policy == group.best_classical else ""
@@ -281,13 +278,24 @@ def _against(row: Row, group: Group) -> tuple[str, str, str]:
 
 def _details(group: Group) -> Table:
     table = _table(f"{group.scenario}, {group.service_order}: an episode's figures, averaged over seeds")
+    shown = [
+        name for name in DETAILS if name != "failed" or any(row.figures[name].value for row in group.rows)
+    ]
     table.add_column("policy", no_wrap=True)
-    for name in DETAILS:
-        table.add_column(heading(name), justify="right", no_wrap=" " not in heading(name))
+    for name in shown:
+        table.add_column(heading(name).replace(" ", "\n"), justify="right", no_wrap=True)
     for row in group.rows:
-        table.add_row(label(row.policy), *(figure(name, row.figures[name].value) for name in DETAILS))
+        table.add_row(label(row.policy), *(figure(name, row.figures[name].value) for name in shown))
     return table
 
 
 def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    """A table narrow enough for 80 columns."""
+    return Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import zlib
 from collections.abc import Iterator, Sequence
 from html import escape
 from importlib.resources import files
@@ -74,7 +73,7 @@ def page(report: Report) -> str:
         "</section>",
     ]
     for name, anchor in scenarios.items():
-        parts += [f'<section id="{anchor}">', *_scenario(report, name), "</section>"]
+        parts += [f'<section id="{anchor}">', *_scenario(report, name, anchor), "</section>"]
     if report.timelines:
         parts += ['<section id="timelines"><h2>Timelines</h2>', *_timelines(report), "</section>"]
     parts += ['<section id="configuration"><h2>Configuration</h2>', *_configuration(report), "</section>"]
@@ -98,15 +97,16 @@ def _overview(report: Report) -> Iterator[str]:
         yield f'<h3>Slowdown against {escape(rival)}</h3><div class="pair">'
         for average in averages:
             order = average.service_order
-            yield _figure(
-                gain(report, order), f"{order}: change of the geometric-mean slowdown, with intervals."
-            )
+            caption = f"{order}: change of the geometric-mean slowdown, with intervals."
+            yield _figure(f"gain-{order}", gain(report, order), caption)
         yield "</div>"
         if ORACLE in report.configuration.policies:
             yield '<h3>Share of the oracle\'s gap closed</h3><div class="pair">'
             for average in averages:
                 order = average.service_order
-                yield _figure(gap(report, order), f"{order}: 0 % is the rule, 100 % the oracle.")
+                yield _figure(
+                    f"gap-{order}", gap(report, order), f"{order}: 0 % is the rule, 100 % the oracle."
+                )
             yield "</div>"
     yield "<h3>Slowdown of every policy in every scenario</h3>"
     for average in averages:
@@ -137,7 +137,7 @@ def _matrix(report: Report, average: Group) -> str:
     return _table(headings, rows)
 
 
-def _scenario(report: Report, name: str) -> Iterator[str]:
+def _scenario(report: Report, name: str, anchor: str) -> Iterator[str]:
     about = report.configuration.about[report.configuration.scenarios.index(name)]
     yield f"<h2>{escape(name)}</h2>"
     if about:
@@ -145,7 +145,11 @@ def _scenario(report: Report, name: str) -> Iterator[str]:
     groups = [group for group in report.analysis.groups if group.scenario == name]
     yield '<div class="pair">'
     for group in groups:
-        yield _figure(completion(report, group), f"{group.service_order}: completion times of all tasks.")
+        yield _figure(
+            f"{anchor}-{group.service_order}",
+            completion(report, group),
+            f"{group.service_order}: completion times of all tasks.",
+        )
     yield "</div>"
     for group in groups:
         yield f"<h3>{group.service_order}</h3>"
@@ -167,9 +171,9 @@ def _timelines(report: Report) -> Iterator[str]:
         "differ most: what each stream served, and when. A colour and a number stand for a task; the same "
         "number is the same task under every policy.</p>"
     )
-    for line in lines:
+    for k, line in enumerate(lines):
         yield f"<h3>{escape(label(line.policy))}, {line.service_order}</h3>"
-        yield _figure(timeline(report, line), "", wide=True)
+        yield _figure(f"timeline-{k}", timeline(report, line), "", wide=True)
 
 
 def _configuration(report: Report) -> Iterator[str]:
@@ -264,16 +268,15 @@ def _bullets(sentences: Sequence[str]) -> str:
 # --- charts ---
 
 
-def _figure(chart: Figure, caption: str, *, wide: bool = False) -> str:
+def _figure(name: str, chart: Figure, caption: str, *, wide: bool = False) -> str:
     text = svg(chart)
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)
     text = text.replace("xlink:href", "href")
-    # Several drawings on one page: the ids of each need a name of their own.
-    own = f"f{zlib.crc32(text.encode()):x}-"
-    text = re.sub(r'\bid="', f'id="{own}', text)
-    text = re.sub(r'(href="#|url\(#)', rf"\g<1>{own}", text)
+    # Several drawings on one page: the ids of each begin with its name.
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, variable)
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""

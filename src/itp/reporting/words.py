@@ -31,11 +31,11 @@ DETAILS = (
 )
 _SURE = 0.95
 _HEADINGS = {
-    "mean_s": "mean s",
-    "p50_s": "p50 s",
-    "p95_s": "p95 s",
-    "p99_s": "p99 s",
-    "deadlines_met": "in time",
+    "mean_s": "mean ms",
+    "p50_s": "p50 ms",
+    "p95_s": "p95 ms",
+    "p99_s": "p99 ms",
+    "deadlines_met": "in time %",
     "goodput_mbps": "Mbit/s",
     "resent_bytes": "re-sent MB",
 }
@@ -89,11 +89,15 @@ def _rounded(value: float) -> str:
 
 
 def figure(name: str, value: float) -> str:
-    """A figure of METRICS in its own unit, bytes as megabytes."""
+    """A figure of METRICS as a column with its `heading` shows it."""
+    if name.endswith("_s"):
+        return number(value * 1e3)
+    if name == "reward" and not math.isnan(value):
+        return f"{value:.2f}".replace("-", MINUS)
     if name == "deadlines_met":
-        return percent(value)
+        return number(100 * value)
     if name == "resent_bytes":
-        return number(value / 1e6)
+        return number(value / 1e6, 2)
     return number(value)
 
 
