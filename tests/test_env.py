@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import warnings
+from itertools import pairwise
 
 import gymnasium
 import numpy as np
@@ -157,7 +158,7 @@ def test_it_is_the_simulator():
     env = make("mixed", 30, service_order="srpt", load=0.3)
     steps = episode(env, 9, an_open_action)
     sim = Simulator("mixed", seed=steps[0][3]["seed"], tasks=30, service_order="srpt", load=0.3)
-    for (_, _, _, info), (state, reward, over, _) in zip(steps, steps[1:], strict=False):
+    for (_, _, _, info), (state, reward, over, _) in pairwise(steps):
         assert sim.step([an_open_action(info)])[0] == reward
         assert np.array_equal(sim.states[0], state)
         assert sim.done[0] == over

@@ -40,8 +40,9 @@ AnyScenario = str | os.PathLike[str] | Mapping[str, Any] | Scenario
 _WORLDS = 2**63
 
 
-def _spaces(sim: Simulator) -> tuple[Box, Discrete[np.int64]]:
-    return Box(0.0, 1.0, (sim.state_dim,), np.float32), Discrete(sim.n_actions)
+def _spaces(sim: Simulator) -> tuple[Box[np.float32], Discrete[np.int64]]:
+    states: Box[np.float32] = Box(0.0, 1.0, (sim.state_dim,), np.float32)
+    return states, Discrete(sim.n_actions)
 
 
 class PartitionEnv(gymnasium.Env[State, np.int64]):
@@ -77,7 +78,12 @@ class PartitionEnv(gymnasium.Env[State, np.int64]):
         self.simulator = Simulator(scenario, service_order=service_order, load=load, tasks=tasks)
         self.observation_space, self.action_space = _spaces(self.simulator)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[State, Info]:
+    def reset(
+        self,
+        *,
+        seed: int | None = None,
+        options: dict[str, Any] | None = None,  # noqa: ARG002 (there are none)
+    ) -> tuple[State, Info]:
         super().reset(seed=seed)
         self.simulator.reset([int(self.np_random.integers(_WORLDS))])
         return self.simulator.states[0].copy(), self._info()
@@ -88,14 +94,15 @@ class PartitionEnv(gymnasium.Env[State, np.int64]):
         return self.simulator.states[0].copy(), reward, over, False, self._info()
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """bool[n_actions]: the actions open to the waiting task, under the name that maskable agents ask for."""
-        return self.simulator.action_masks[0]
+        """bool[n_actions]: what is open to the waiting task; sb3-contrib's maskable agents call this."""
+        mask: NDArray[np.bool_] = self.simulator.action_masks[0]
+        return mask
 
     def _info(self) -> Info:
         return {"action_mask": self.action_masks(), "seed": int(self.simulator.seeds[0])}
 
 
-class PartitionVectorEnv(VectorEnv[State, NDArray[np.int64], NDArray[np.bool_]]):
+class PartitionVectorEnv(VectorEnv[State, NDArray[np.int64], NDArray[Any]]):
     """Many environments, stepped by one call into compiled code.
 
     Parameters
@@ -139,7 +146,10 @@ class PartitionVectorEnv(VectorEnv[State, NDArray[np.int64], NDArray[np.bool_]])
         self._generators = [np_random()[0] for _ in range(num_envs)]
 
     def reset(
-        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,  # noqa: ARG002 (there are none)
     ) -> tuple[State, Info]:
         if seed is None:
             seeds: Sequence[int | None] = [None] * self.num_envs
