@@ -10,7 +10,9 @@ sources := pyproject.toml CMakeLists.txt README.md $(shell find src -type f \( -
 
 build_needs := scikit-build-core cython cython-cmake cmake ninja
 run_needs := numpy onnxruntime 'tomli; python_version < "3.11"' rich blake3 xxhash pyarrow
-test_needs := pytest pytest-benchmark hypothesis scipy onnx matplotlib
+test_needs := pytest pytest-benchmark hypothesis scipy onnx matplotlib gymnasium
+# Only the CPU's build of torch: a bare "torch" would bring CUDA along.
+agent_needs := stable-baselines3 torch==2.13.0+cpu
 lint_needs := ruff cython-lint mypy
 # cpprb is the peer of the replay benchmarks.
 bench_needs := cpprb
@@ -98,6 +100,9 @@ $(VENV)/.run: $(VENV)/.build
 $(VENV)/.test: $(VENV)/.run
 	@echo "--- test packages"
 	@$(pip) install -q $(constraints) $(test_needs) $(lint_needs)
+	@$(pip) install -q $(constraints) $(agent_needs) 2>/dev/null || \
+		echo "make: no $(lastword $(agent_needs)) for this Python (PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu" \
+			"has it for most): the check of Stable-Baselines3 is skipped"
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.run

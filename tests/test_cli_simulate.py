@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from pyarrow import parquet
 
 from itp import baselines
 from itp.baselines import mean_log_slowdown
@@ -56,10 +57,82 @@ def test_a_table_for_people(capsys, tmp_path):
     for words in ("lossy, fifo, least completion time", "slowdown", "p95", "goodput", "explored"):
         assert words in out
     assert "120 experiences" in err
+    assert "warning" not in err
     with np.load(tmp_path / "e.npz") as archive:
         assert archive["state"].shape == (120, 20)
         assert json.loads(str(archive["metadata"]))["epsilon"] == 0.25
     assert "\x1b" not in out + err
+
+
+def columns(path):
+    """As arrays, by name."""
+    if path.suffix == ".npz":
+        with np.load(path) as archive:
+            return {name: archive[name] for name in archive if name != "metadata"}
+    table = parquet.read_table(path)
+    arrays = {}
+    for name in table.column_names:
+        column = table[name].combine_chunks()
+        if name in ("state", "next_state"):
+            arrays[name] = column.flatten().to_numpy().reshape(len(table), column.type.list_size)
+        else:
+            arrays[name] = column.to_numpy(zero_copy_only=False)
+    return arrays
+
+
+def test_files_hold_the_simulators_experiences(capsys, tmp_path):
+    options = ("flaky", "--episodes", 5, "--seed", 12, "--tasks", 20, "--policy", "score")
+    for suffix in ("npz", "parquet"):
+        assert itp(capsys, *options, "--experiences", tmp_path / f"e.{suffix}")[0] == 0
+    archive, table = columns(tmp_path / "e.npz"), columns(tmp_path / "e.parquet")
+    sim = Simulator("flaky", seeds=range(12, 17), tasks=20, keep_states=True)
+    parts = []
+    while not sim.done.all():
+        sim.step_masks(*sim.choose("score"))
+        parts.append(sim.experiences())
+    expected = np.concatenate(parts)
+    assert tuple(archive) == tuple(table) == expected.dtype.names
+    for name in archive:
+        text = archive[name].dtype.kind == "S"
+        assert np.array_equal(archive[name], expected[name]), name
+        assert np.array_equal(archive[name].astype("U") if text else archive[name], table[name]), name
+    # Joined by episode and number, each next state is the state of the task that follows.
+    worlds = np.array([int(task.split(b"/")[0]) for task in archive["task_id"]])
+    order = np.lexsort((archive["number"], worlds))
+    states = archive["state"][order].reshape(5, 20, -1)
+    assert np.array_equal(archive["next_state"][order].reshape(5, 20, -1)[:, :-1], states[:, 1:])
+    assert archive["done"][order].reshape(5, 20).tolist() == [[False] * 19 + [True]] * 5
+
+
+def test_files_do_not_depend_on_how_episodes_are_run(capsys, tmp_path):
+    options = ("mixed", "--episodes", 9, "--tasks", 25, "--epsilon", 0.2, "--policy", "proportional")
+    kept = []
+    for k, how in enumerate(((), ("--envs", 1), ("--envs", 4, "--threads", 2), ("--threads", 3))):
+        metrics, file = tmp_path / f"{k}.jsonl", tmp_path / f"{k}.npz"
+        assert itp(capsys, *options, *how, "--metrics", metrics, "--experiences", file)[0] == 0
+        rows = columns(file)
+        order = np.lexsort((rows["number"], rows["task_id"]))
+        kept.append((metrics.read_text(), {name: column[order].tobytes() for name, column in rows.items()}))
+    assert all(other == kept[0] for other in kept)
+    first = json.loads(kept[0][0].splitlines()[0])
+    assert first["slowdown"] == pytest.approx(np.exp(first["log_slowdown"]))
+
+
+def test_a_load_over_one_is_warned_of(capsys):
+    code, out, err = itp(capsys, "mixed", "--load", 1.5, "--episodes", 1, "--tasks", 5, "--json")
+    assert code == 0
+    assert json.loads(out)["load"] == 1.5
+    assert "warning" in err
+    assert "queues grow without bound" in err
+
+
+def test_more_environments_than_memory_holds(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("itp.simulator._ENV_BYTES", 2**60)
+    code, out, err = itp(capsys, "mixed", "--envs", 8, "--experiences", tmp_path / "e.npz")
+    assert (code, out) == (2, "")
+    assert "--envs 8: " in err
+    assert "simulate fewer environments at a time" in err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

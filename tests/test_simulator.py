@@ -464,6 +464,10 @@ def test_next_episodes_are_those_of_the_next_seeds():
     assert np.array_equal(sim.states[[0, 2]], fresh.states)
     sim.reset([11, 10, 12])
     assert np.array_equal(sim.states[1], Simulator("flaky", seed=10).states[0])
+    sim.reset([20, 21, 22], only=np.array([False, True, False]))
+    assert sim.seeds.tolist() == [11, 21, 12]
+    sim.reset(only=np.zeros(3, dtype=bool))
+    assert sim.seeds.tolist() == [11, 21, 12]
 
 
 # --- what a policy sees, and what the trainer gets ---

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from itp import scenario as scenarios
 from itp.simulator import Simulator
 
-SEEDS = range(1, 10)  # where losses or bursts are random, the median over these worlds is compared
+SEEDS = range(1, 62)  # where losses or bursts are random, the median over these worlds is compared
 LEAST_ACTIONS = 8  # fewer say little about a ranking
 TARGET_ERROR, TARGET_RANK = 0.15, 0.90
 

@@ -5,6 +5,7 @@
 
 import importlib
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 
 from itp import actions
@@ -42,6 +43,11 @@ def __getattr__(name: str) -> Any:
     module = importlib.import_module(_LATER[name] or f"itp.{name}")
     return getattr(module, name) if _LATER[name] else module
 
+
+if sys.modules.get("gymnasium"):
+    from itp import registration
+
+    registration.register()
 
 logging.getLogger("itp").addHandler(logging.NullHandler())
 

@@ -154,12 +154,17 @@ class Simulator:
         """bool[n_envs]: all tasks of the episode are completed."""
         return self._batch.over()
 
-    def reset(self, seeds: ArrayLike | None = None) -> None:
-        """Begin the episodes anew: of the same worlds, or of those of `seeds` (one an environment)."""
+    def reset(self, seeds: ArrayLike | None = None, *, only: NDArray[np.bool_] | None = None) -> None:
+        """Begin the episodes anew: of the same worlds, or of those of `seeds` (one an environment).
+
+        With `only` (bool[n_envs]) the others stay as they are.
+        """
         fresh = self.seeds.copy() if seeds is None else _seed_array(seeds)
         if len(fresh) != self.n_envs:
             raise ValueError(f"seeds: expected {self.n_envs}, one an environment; got {len(fresh)}")
-        self._begin(np.arange(self.n_envs), fresh)
+        which = np.arange(self.n_envs) if only is None else np.flatnonzero(only)
+        if len(which):
+            self._begin(which, fresh[which])
 
     def reset_done(self, only: NDArray[np.bool_] | None = None) -> int:
         """Begin the next episode in the environments whose episode is over; returns how many.

@@ -119,6 +119,8 @@ def run(args: argparse.Namespace) -> int:
         "itp": itp.__version__,
     }
     console = Console(stderr=True)
+    for warning in world.warnings:
+        console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
     with interruptible(), _kept(args.experiences, world.n_streams, setting) as experiences:
         done = _simulate(args, world, policy, first, experiences, console)
         with held_back():
@@ -215,6 +217,8 @@ def _simulate(
                         experiences.append(rollout.experiences)
         except KeyboardInterrupt:
             done.interrupted = True
+        except MemoryError as error:
+            raise UsageError(f"--envs {args.envs}: {error}") from None
     done.duration_s = time.monotonic() - start_s
     return done
 
@@ -238,9 +242,12 @@ def _write(
 def _lines(done: _Run, setting: dict[str, Any]) -> str:
     shared = {key: setting[key] for key in ("scenario", "service_order", "policy", "epsilon")}
     columns = {name: done.figure(name) for name in METRICS}
+    columns["slowdown"] = np.exp(columns["log_slowdown"])
+    for name in ("resent_bytes", "tasks", "failed"):
+        columns[name] = columns[name].astype(np.int64)
     lines = []
     for k, seed in enumerate(np.concatenate(done.seeds).tolist()):
-        figures = {name: _known(values[k]) for name, values in columns.items()}
+        figures = {name: _known(values[k].item()) for name, values in columns.items()}
         lines.append(json.dumps({"seed": seed, **shared, **figures}) + "\n")
     return "".join(lines)
 
@@ -250,7 +257,7 @@ def _lines(done: _Run, setting: dict[str, Any]) -> str:
 
 def _known(value: float) -> float | None:
     """None for NaN, which JSON does not know."""
-    return float(value) if math.isfinite(value) else None
+    return value if math.isfinite(value) else None
 
 
 def _summary(done: _Run) -> dict[str, float]:
