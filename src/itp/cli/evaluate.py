@@ -50,8 +50,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "with intervals, change against the best classical rule, share of the oracle's gap closed.",
     )
     add = parser.add_argument
-    add("--policy", metavar="NAME", action="append", help="repeat for several (default: all)")
-    add("--scenario", metavar="NAME|FILE", action="append", help="repeat for several (default: all shipped)")
+    add("--policy", metavar="NAME", nargs="+", action="extend", help="default: all")
+    add("--scenario", metavar="NAME|FILE", nargs="+", action="extend", help="default: all shipped")
     add(
         "--seeds",
         metavar="N",
