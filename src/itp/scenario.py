@@ -67,12 +67,13 @@ class Scenario:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is legal but hardly meant."""
-        texts = []
+        files_of: dict[str, list[str]] = {}
         for spec in self._specs:
+            texts = []
             most = spec.workload.numbers["load"].high
             if spec.workload.tasks is None and most > 1:
                 texts.append(
-                    f"{spec.file}: workload.load up to {most:g}: more arrives than the paths carry, "
+                    f"workload.load up to {most:g}: more arrives than the paths carry, "
                     "and queues grow without bound"
                 )
             for sides in (*spec.paths, *spec.shared):
@@ -80,10 +81,15 @@ class Scenario:
                 taken = sum(link.numbers[key].high for key in ("load", "day.load") if key in link.numbers)
                 if taken >= 1:
                     texts.append(
-                        f"{spec.file}: {link.place}: load and day.load up to {taken:g}: "
-                        "cross traffic fills the link"
+                        f"{link.place}: load and day.load up to {taken:g}: cross traffic fills the link"
                     )
-        return tuple(texts)
+            for text in texts:
+                files_of.setdefault(text, []).append(spec.file)
+        # What an option does to every member of a mixture is said once.
+        return tuple(
+            f"{self.name if len(files) == len(self._specs) > 1 else ', '.join(files)}: {text}"
+            for text, files in files_of.items()
+        )
 
     def with_options(
         self,
