@@ -184,7 +184,9 @@ class PartitionVectorEnv(VectorEnv[State, NDArray[np.int64], NDArray[Any]]):
         self.simulator.reset(seeds, only=which)
 
     def _info(self) -> Info:
-        return {"action_mask": self.simulator.action_masks, "seed": self.simulator.seeds.copy()}
+        info: Info = {"action_mask": self.simulator.action_masks, "seed": self.simulator.seeds.copy()}
+        # Gymnasium's wrappers ask which environments have something to say.
+        return info | {f"_{key}": np.ones(self.num_envs, dtype=np.bool_) for key in info}
 
 
 register()
