@@ -359,6 +359,22 @@ def test_a_stall_is_noticed_after_its_time_out_and_forgotten_after_the_return():
     assert seen == [True, True, True, False, False, True]
 
 
+def test_cubic_survives_a_stall():
+    path = {**PLAIN, "loss_pct": 1, "schedule": [[0, 100], [1, 0], [2, 100]]}
+    done = one_task([path], 10 * MB)
+    assert done["success"]
+    limit = 1.22 * MSS / (0.02 * 0.1)
+    assert taken_s(done) == pytest.approx(1 + 10 * MB * 1.01 / limit, rel=0.3)
+
+
+def test_what_makes_no_progress_is_given_up():
+    """Every window is lost before its acknowledgement can come: sent again for ever, but for the hour."""
+    path = {"cc": "bbr", "rate_mbit": 100, "rtt_ms": 400, "outages": [[0.3, 0.6]], "outage_period_s": 1}
+    done = one_task([path], 100 * MB)
+    assert not done["success"]
+    assert 3600 < done["completed_at_s"] < 8000
+
+
 def test_what_never_completes_is_given_up():
     path = {**PLAIN, "schedule": [[0, 100], [1, 0]]}
     sim = Simulator(scenario([path, {**PLAIN}], {"tasks": [[0, 100 * MB], [0.5, MB]]}))

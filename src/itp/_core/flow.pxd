@@ -113,7 +113,7 @@ ctypedef struct Env:
     double now_s
     double reference[2]         # latency_s, rate_Bps of all paths together, empty
     double checked_s            # when progress was last looked for
-    double checked_carried
+    double checked_unsent
     double step_reward
     Arrival arrival             # the task that waits for a decision
     Demand demand               # its demand ...

@@ -10,6 +10,7 @@ from itp._core.link cimport Link, link_advance
 from itp._core.world cimport CUBIC, RANDOM_OUTAGE, ROUND_LOSS, PathSpec, per_link
 
 cdef double _INITIAL_WINDOW = 10.0 * MSS        # RFC 6928
+cdef double _LEAST_WINDOW = 2.0 * MSS
 cdef double _MATHIS = 1.22                      # sqrt(3/2): Mathis et al., CCR 27(3), 1997
 cdef double _CUBIC_BETA = 0.7
 cdef double _CUBIC_ALPHA = 0.53                 # packets
@@ -176,6 +177,8 @@ cdef void begin_round(Env* env, int i) noexcept nogil:
         # Its window always counts; it can fill the path and the queue.
         if s.window > full + limit * env.path_specs[i].queue_s:
             s.window = full + limit * env.path_specs[i].queue_s
+        if s.window < _LEAST_WINDOW:
+            s.window = _LEAST_WINDOW
         if in_slow_start(s) and s.window < full:
             s.window_left = s.window
     elif s.window < full:
@@ -212,6 +215,8 @@ cdef void end_round(Env* env, int i) noexcept nogil:
     if env.path_specs[i].cc == CUBIC:
         if s.loss > 0.0 and _meets_loss(env, i):
             s.window *= _CUBIC_BETA
+            if s.window < _LEAST_WINDOW:
+                s.window = _LEAST_WINDOW
             s.threshold = s.window
         elif in_slow_start(s):
             s.window *= _CUBIC_GROWTH

@@ -258,21 +258,22 @@ cdef void _stream_event(Env* env, int i) noexcept nogil:
     schedule(env, i)
 
 
-cdef inline bint _stuck(Env* env) noexcept nogil:
-    """Whether nothing has moved for an hour."""
-    cdef double carried = 0.0
-    cdef int i
+cdef bint _stuck(Env* env) noexcept nogil:
+    """Whether, with no more arrivals, the bytes to send have not become fewer for an hour."""
+    cdef double unsent = 0.0
+    cdef int slot, i
     if env.now_s < env.checked_s + _NO_PROGRESS_S:
         return False
-    for i in range(env.setting.n):
-        carried += env.streams[i].carried
-        if env.streams[i].rate_Bps > 0.0:
-            carried += env.streams[i].rate_Bps * (env.now_s - env.streams[i].since_s)
-    if carried > env.checked_carried:
+    for slot in range(env.n_slots):
+        if slot_of(env, slot).pending > 0:
+            for i in range(env.setting.n):
+                if chunk_of(env, slot, i).next != NO_CHUNK:
+                    unsent += chunk_of(env, slot, i).left
+    if env.checked_unsent - unsent >= 1.0:
         env.checked_s = env.now_s
-        env.checked_carried = carried
+        env.checked_unsent = unsent
         return False
-    return env.in_flight > 0
+    return True
 
 
 cdef void _give_up(Env* env) noexcept nogil:
@@ -299,6 +300,9 @@ cdef void _advance(Env* env) noexcept nogil:
     if arriving:
         draw_arrival(env.workload, env.setting.tasks, env.seed, env.decided, env.now_s, env.reference,
                      &env.arrival)
+    else:
+        env.checked_s = env.now_s
+        env.checked_unsent = INFINITY
     while arriving or env.in_flight > 0:
         next_s = env.event_s[0]
         first = 0
@@ -319,7 +323,7 @@ cdef void _advance(Env* env) noexcept nogil:
             _stream_event(env, first)
         else:
             link_event(env, first - n)
-        if not arriving and _stuck(env):
+        if not arriving and env.in_flight > 0 and _stuck(env):
             _give_up(env)
     env.over = True
     _show(env, True)
@@ -335,7 +339,7 @@ cdef void env_begin(Env* env, const LinkSpec* links, const PathSpec* paths, cons
     env.path_specs = paths
     env.workload = workload
     env.seed = seed
-    env.now_s = env.checked_s = env.checked_carried = env.step_reward = 0.0
+    env.now_s = env.step_reward = 0.0
     env.delivered_bytes = env.resent_bytes = env.sent_bytes = 0
     env.decided = env.completed = env.in_flight = env.stealing = 0
     env.turn = 0

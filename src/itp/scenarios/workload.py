@@ -14,7 +14,7 @@ from itp.scenarios.node import Node, Range
 from itp.scenarios.tables import TIME
 
 MAX_TASKS = 10**6
-LOAD = Range("a fraction of the capacity", 0.0, 100.0, above=True)
+LOAD = Range("a fraction of the capacity", 1e-6, 100.0)
 MAX_SIZE_BYTES = 2.0**50
 
 _BYTES = Range("bytes", 1.0, MAX_SIZE_BYTES)
