@@ -40,6 +40,7 @@ from itp._core.ledger import AGEING_S as _LEDGER_AGEING_S
 cdef double _AGEING_S = _LEDGER_AGEING_S
 cdef double _SMOOTHING = 0.25                   # weight of a new sample in what is known of a stream
 cdef double _MIN_STEAL_BYTES = 65536.0
+cdef double _LEAST_LATENCY_S = 1e-9
 
 
 # --- lines ---
@@ -404,6 +405,8 @@ cdef void _delivered(Env* env, int i, int slot) noexcept nogil:
                 chunk.extra_s += late_s
     if path.jitter_s > 0.0:
         delay_s += path.jitter_s * (2.0 * draw_uniform(draw_key(env.seed, per_link(JITTER, i)), number) - 1.0)
+        if delay_s < 0.0:
+            delay_s = 0.0
     finish_s = env.now_s + delay_s + chunk.extra_s
     if finish_s < task.first_finish_s:
         task.first_finish_s = finish_s
@@ -446,6 +449,9 @@ cdef void complete_task(Env* env, int slot) noexcept nogil:
     cdef Terms terms
     cdef const double* w = env.setting.weights
     cdef double latency_s = task.last_finish_s - task.arrival.at_s
+    # Of a byte over no distance, late in a long run, rounding may leave nothing.
+    if latency_s < _LEAST_LATENCY_S:
+        latency_s = _LEAST_LATENCY_S
     task.success = task.success and latency_s <= task.arrival.deadline_s
     outcome.throughput_mbps = <double>task.arrival.size_bytes * 8e-6 / latency_s
     outcome.latency_s = latency_s
