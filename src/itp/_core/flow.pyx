@@ -21,7 +21,7 @@ cdef double _SETTLING_ROUNDS = 20.0             # from slow start to BBR's stead
 cdef double _SPENT = 0.5                        # less than a byte of a window
 cdef double _MIN_RTO_S = 0.2                    # Linux: RTO = RTT + 200 ms where RTTs are steady
 cdef double _MAX_RTO_S = 120.0
-cdef double _MIN_ROUND_S = 1e-4                 # no kernel turns a window round faster
+cdef double _MIN_ROUND_S = 1e-3                 # of a window: shorter round trips count as this long
 
 
 # --- links ---
@@ -170,7 +170,8 @@ cdef void begin_round(Env* env, int i) noexcept nogil:
     """A window a round-trip time, until the path limits the rate and not the window."""
     cdef Stream* s = env.streams + i
     cdef double limit = path_limit(env, i)
-    cdef double full = limit * _round_trip_s(s)
+    cdef double round_s = _round_trip_s(s)
+    cdef double full = limit * round_s
     cdef bint cubic = env.path_specs[i].cc == CUBIC
     s.window_left = INFINITY
     if cubic and s.loss > 0.0:
@@ -179,6 +180,9 @@ cdef void begin_round(Env* env, int i) noexcept nogil:
             s.window = full + limit * env.path_specs[i].queue_s
         if s.window < _LEAST_WINDOW:
             s.window = _LEAST_WINDOW
+        # A window that fills the queue takes longer than the empty path's round trip.
+        if s.window > full:
+            round_s = s.window / limit if s.window < limit else 1.0
         if in_slow_start(s) and s.window < full:
             s.window_left = s.window
     elif s.window < full:
@@ -188,7 +192,7 @@ cdef void begin_round(Env* env, int i) noexcept nogil:
         s.window = s.round_s = INFINITY
         s.full_since_s = env.now_s
         return
-    s.round_s = env.now_s + _round_trip_s(s)
+    s.round_s = env.now_s + round_s
 
 
 cdef void _mind_losses(Env* env, int i) noexcept nogil:
