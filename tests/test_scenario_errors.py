@@ -134,7 +134,7 @@ BAD = [
     (one(outages=[[0, 3]], outage_period_s=3), "leave some of it"),
     (one(outage_period_s=3), "outage_period_s needs outages"),
     # workload and the rest
-    (asked(load=0), "workload.load = 0: expected a fraction of the capacity, 1e-06 to 100"),
+    (asked(load=0), "workload.load = 0: expected a fraction of the capacity >= 1e-06"),
     (asked(load=-1), "workload.load = -1"),
     (asked(arrivals="uniform"), "workload.arrivals"),
     (asked(size=5), "workload.size = 5: expected a table with kind"),
