@@ -182,7 +182,7 @@ def markdown(about: dict[str, Any], rows: list[Row], cases: list[dict[str, Any]]
         "",
         "No rank: single paths alone were measured. Ranks fall short where times are all but tied",
         "(shared-bottleneck, 1 MB: 0.321 to 0.325 s), and in two places where the simulator cannot follow",
-        "one run of chance: the bursts of cross traffic on the third path of diurnal (the lab replays one, the",
+        "one run of chance: the bursts of cross traffic on the third path of diurnal (the lab has one, the",
         "simulator takes the median of many), and CUBIC under random loss, whose times have two modes, before",
         "and after a retransmission time-out, which the simulated window does not know.",
         "",
