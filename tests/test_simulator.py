@@ -636,6 +636,8 @@ def test_wrong_decisions_are_refused():
         sim.step([0, 0], split="half")
     with pytest.raises(ValueError, match=r"expected \[2\] each"):
         sim.step_masks(np.ones(1, np.uint32), np.zeros(2, np.int32))
+    with pytest.raises(TypeError, match="expected uint32 and int32; got int64"):
+        sim.step_masks(np.ones(2, np.int64), np.zeros(2, np.int32))
     with pytest.raises(ValueError, match="splits: expected"):
         sim.step_masks(np.ones(2, np.uint32), np.full(2, 9, np.int32))
     with pytest.raises(ValueError, match="rule = 'best'"):

@@ -241,6 +241,8 @@ class Simulator:
         explored: ArrayLike | None = None,
     ) -> NDArray[np.float64]:
         """As `step`, with stream masks (uint32[n_envs]) and numbers in SPLITS (int32[n_envs])."""
+        if masks.dtype != np.uint32 or splits.dtype != np.int32:
+            raise TypeError(f"masks, splits: expected uint32 and int32; got {masks.dtype} and {splits.dtype}")
         given = self._certain
         if propensities is not None:
             given = np.ascontiguousarray(propensities, dtype=np.float32)
