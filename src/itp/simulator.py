@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -419,13 +420,20 @@ def _ranges(n_envs: int, threads: int) -> list[tuple[int, int]]:
 
 def _check_memory(n_envs: int) -> None:
     """Refuse what would not fit, before the system starts to swap or to kill."""
-    needed = n_envs * _ENV_BYTES
-    try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):  # not every system tells
-        return
-    if needed > free:
+    needed, free = n_envs * _ENV_BYTES, _available_bytes()
+    if free is not None and needed > free:
         raise MemoryError(
-            f"n_envs = {n_envs}: about {needed / 2**30:.1f} GiB needed, {free / 2**30:.1f} GiB free; "
+            f"n_envs = {n_envs}: about {needed / 2**30:.1f} GiB needed, {free / 2**30:.1f} GiB available; "
             "simulate fewer environments at a time"
         )
+
+
+def _available_bytes() -> int | None:
+    """Memory that can be had without swapping; None where the system does not tell."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return None
