@@ -23,11 +23,11 @@ from rich.table import Table
 
 from itp import TaskPartitioner
 from itp.cli import UsageError
-from itp.cli.interrupt import interruptible
 from itp.cli.send import rates
 from itp.cli.units import size_text, time_text
 from itp.cli.workload import Arrival, Workload, file_hash, make_files, own_files, schedule
 from itp.errors import TransportError
+from itp.interrupt import interruptible
 from itp.transport import Sender, Transfer
 from itp.transport.address import parse_address
 

@@ -19,9 +19,9 @@ from rich.table import Table
 
 from itp import baselines, scenario
 from itp.cli import UsageError
-from itp.cli.interrupt import interruptible
 from itp.errors import ScenarioError
 from itp.evaluation import DEFAULT_SEEDS, compare
+from itp.interrupt import interruptible
 from itp.report import Report, check_charts
 from itp.reporting.analysis import Group, Row
 from itp.reporting.words import (

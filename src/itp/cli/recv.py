@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from itp.cli import UsageError
-from itp.cli.interrupt import interruptible
 from itp.cli.units import size_text
+from itp.interrupt import interruptible
 from itp.transport import DEFAULT_PORT, ReceivedFile, Receiver, SessionSummary
 from itp.transport.address import format_address, parse_address
 

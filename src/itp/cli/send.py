@@ -19,8 +19,8 @@ from rich.table import Table
 from itp import TaskPartitioner
 from itp._core.heuristic import POLICIES
 from itp.cli import UsageError
-from itp.cli.interrupt import interruptible
 from itp.cli.units import size_text, time_text
+from itp.interrupt import interruptible
 from itp.transport import DEFAULT_PORT, Sender, StreamStatus, Transfer, TransferResult
 from itp.transport.address import format_address, parse_address
 

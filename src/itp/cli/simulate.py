@@ -23,9 +23,9 @@ from rich.table import Table
 import itp
 from itp import baselines, scenario
 from itp.cli import UsageError
-from itp.cli.interrupt import held_back, interruptible
 from itp.cli.names import check_name
 from itp.cli.units import size_text, time_text
+from itp.interrupt import held_back, interruptible
 from itp.online.export import SUFFIXES, ExperienceFile, experience_file
 from itp.reporting.files import write_text
 from itp.reporting.metrics import METRICS, episode_metrics

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from itp import baselines
 from itp.baselines import Policy
 from itp.errors import EvaluationError
+from itp.interrupt import held_back
 from itp.reporting.metrics import episode_metrics
 from itp.scenario import Scenario
 from itp.simulator import Simulator
@@ -160,17 +161,20 @@ def _quiet_start() -> Iterator[None]:
     """Start workers with Ctrl-C, which is for this process to handle, held back, and one BLAS thread each."""
     before = {name: os.environ.get(name) for name in _BLAS_THREADS}
     os.environ.update(dict.fromkeys(_BLAS_THREADS, "1"))
-    # What is blocked now stays so in the workers, and comes to this process when the block ends.
+    # What is blocked now stays so in the workers. Another thread of this process may get it all the
+    # same; a worker half started would then complain.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        yield
+        with held_back():
+            yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+        # Last: a signal that has waited comes now.
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 _setting: Setting | None = None
