@@ -116,13 +116,9 @@ class Simulator:
         if not 1 <= _integer("threads", threads) <= 256:
             raise ValueError(f"threads = {threads!r}: expected 1 to 256")
         worlds = self.scenario.sample(first)
-        self.n_envs = len(first)
-        self.n_streams = worlds.paths.shape[1]
         self.n_tasks = worlds.n_tasks
-        self.state_dim = 4 * self.n_streams + 4
-        self.n_actions = (1 << self.n_streams) - 1
         self.keep_states = keep_states
-        self._batch = Batch(
+        batch = Batch(
             worlds.links,
             worlds.paths,
             worlds.workload,
@@ -138,15 +134,23 @@ class Simulator:
             keep_states=keep_states,
             record_timeline=record_timeline,
         )
-        self.states = self._batch.states
-        self.seeds = self._batch.seeds
+        self._hold(batch, worlds.paths.shape[1], threads)
+        self._each(self._batch.begin)
+
+    def _hold(self, batch: Batch, n_streams: int, threads: int) -> None:
+        self._batch = batch
+        self.n_envs = batch.n_envs
+        self.n_streams = n_streams
+        self.state_dim = 4 * n_streams + 4
+        self.n_actions = (1 << n_streams) - 1
+        self.states = batch.states
+        self.seeds = batch.seeds
         self._masks = np.zeros(self.n_envs, dtype=np.uint32)
         self._splits = np.zeros(self.n_envs, dtype=np.int32)
         self._certain = np.ones(self.n_envs, dtype=np.float32)
         self._chosen = np.zeros(self.n_envs, dtype=np.uint8)
         self._ranges = _ranges(self.n_envs, threads)
         self._pool = ThreadPoolExecutor(len(self._ranges)) if len(self._ranges) > 1 else None
-        self._each(self._batch.begin)
 
     # --- episodes ---
 
@@ -190,6 +194,18 @@ class Simulator:
         closed = ~self._batch.up()
         blocked = masks_of_actions(self.n_streams)[None, :] & closed[:, None]
         return np.asarray(blocked == 0, dtype=np.bool_)
+
+    @property
+    def effective_actions(self) -> NDArray[np.int64]:
+        """int64[n_envs, n_actions]: the action that each one comes to for the waiting task.
+
+        Streams that are down are left out, and without stealing those whose share would be smaller than
+        the least chunk; -1 if none is left.
+        """
+        actions = masks_of_actions(self.n_streams)
+        masks = np.empty((self.n_envs, self.n_actions), dtype=np.uint32)
+        self._batch.effective_masks(actions, masks)
+        return _actions_of_masks(self.n_streams)[masks]
 
     def step(
         self,
@@ -281,6 +297,33 @@ class Simulator:
         self._splits[:] = 0
         self._each(lambda first, last: self._batch.look_ahead(self._masks, horizon, rule, first, last))
         return self._masks, self._splits
+
+    def branch(self, envs: ArrayLike, horizon: int) -> Simulator:
+        """Another simulator that goes on from here: what would happen if?
+
+        Parameters
+        ----------
+        envs : array_like of int
+            The environments to copy, each as often as it stands there.
+        horizon : int
+            The copies' episodes end after so many more tasks, the waiting one included.
+
+        Returns
+        -------
+        Simulator
+            One environment for each of `envs`, in the same world, at the same moment, with the same
+            future; on one thread, without kept states.
+        """
+        which = np.ascontiguousarray(envs, dtype=np.int64)
+        if which.ndim != 1 or not len(which) or which.min() < 0 or which.max() >= self.n_envs:
+            raise ValueError(f"envs: expected at least one number from 0 to {self.n_envs - 1}")
+        if _integer("horizon", horizon) < 1:
+            raise ValueError(f"horizon = {horizon!r}: expected at least 1 task")
+        _check_memory(len(which))
+        copies = object.__new__(Simulator)
+        copies.scenario, copies.n_tasks, copies.keep_states = self.scenario, self.n_tasks, False
+        copies._hold(self._batch.branch(which, min(horizon, self.n_tasks)), self.n_streams, 1)
+        return copies
 
     # --- what can be seen ---
 

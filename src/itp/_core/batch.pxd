@@ -2,6 +2,7 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from itp._core.flow cimport Env, Setting, Timeline
+from itp._core.reward cimport RewardWeights
 from itp._core.world cimport LinkSpec, PathSpec, WorkloadSpec
 
 
@@ -33,6 +34,7 @@ cdef class Batch:
     cdef size_t stride
     cdef Timeline timeline      # of environment 0
     cdef object tables          # what `setting` points into
+    cdef RewardWeights weights
     cdef LinkSpec[:, ::1] links
     cdef PathSpec[:, ::1] paths
     cdef WorkloadSpec[::1] workloads
@@ -42,4 +44,5 @@ cdef class Batch:
     cdef readonly object states         # float32[n_envs, state_dim]
 
     cdef Env* env(self, Py_ssize_t i) noexcept nogil
+    cdef bint _continue(self, Py_ssize_t i, Batch source, Py_ssize_t j, int horizon) noexcept nogil
     cdef int _check_memory(self, Py_ssize_t first, Py_ssize_t last) except -1

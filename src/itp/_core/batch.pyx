@@ -6,15 +6,18 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
+from itp._core.alloc cimport WATER_FILLING
 from itp._core.ledger cimport FIFO, SRPT
 from itp._core.lookahead cimport look_ahead
 from itp._core.reward cimport RewardWeights
 from itp._core.rivals cimport choose_for
 from itp._core.flow cimport Chunk, Env, Interval, Setting, Slot, slot_of
+from itp._core.heuristic cimport split_chunks
 from itp._core.service cimport reference_s
 from itp._core.sim cimport (
     env_begin,
     env_bytes,
+    env_copy,
     env_free,
     env_init,
     env_step,
@@ -92,6 +95,7 @@ cdef class Batch:
         if row_table.shape[1] != 5 or outage_table.shape[1] != 2 or task_table.shape[1] != 4:
             raise ValueError("expected tables of 5, 2 and 4 columns")
         self.tables = (rows, outages, tasks)
+        self.weights = weights
         self.links = np.array(links)
         self.paths = np.array(paths)
         self.workloads = np.array(workloads)
@@ -210,7 +214,56 @@ cdef class Batch:
         if failed:
             raise MemoryError("no memory to look ahead in")
 
+    def branch(self, const int64_t[::1] which, int horizon):
+        """A batch of copies of environments, as they are now, whose episodes end `horizon` tasks on."""
+        cdef const Setting* setting = &self.setting
+        cdef Batch copies = Batch(
+            self.links.base[which], self.paths.base[which], self.workloads.base[which], self.seeds[which],
+            *self.tables, n_tasks=setting.n_tasks, service_order="srpt" if setting.order == SRPT else "fifo",
+            stealing=setting.stealing, min_chunk_bytes=setting.min_chunk_bytes, weights=self.weights)
+        cdef Py_ssize_t i
+        cdef bint copied = True
+        with nogil:
+            for i in range(copies.n_envs):
+                copied = copied and copies._continue(i, self, which[i], horizon)
+        if not copied:
+            raise MemoryError(f"no memory for {copies.n_envs} copies of environments")
+        return copies
+
+    cdef bint _continue(self, Py_ssize_t i, Batch source, Py_ssize_t j, int horizon) noexcept nogil:
+        """Make environment i a copy of environment j of another batch, in a world of its own."""
+        cdef Env* env = self.env(i)
+        cdef int k
+        if not env_copy(env, source.env(j)):
+            return False
+        env.setting = &self.setting
+        env.link_specs = &self.links[i, 0]
+        env.path_specs = &self.paths[i, 0]
+        env.workload = &self.workloads[i]
+        for k in range(self.setting.n_links):
+            env.links[k].spec = &self.links[i, k]
+        if env.n_tasks > env.decided + horizon:
+            env.n_tasks = env.decided + horizon
+        self.state_of[i] = source.state_of[j]
+        return True
+
     # --- looking ---
+
+    def effective_masks(self, const uint32_t[::1] masks, uint32_t[:, ::1] out):
+        """What each of `masks` comes to for the waiting tasks, uint32[n_envs, n_masks]; 0: to nothing."""
+        cdef int64_t chunks[16]
+        cdef Env* env
+        cdef uint32_t mask
+        cdef Py_ssize_t i, k
+        with nogil:
+            for i in range(self.n_envs):
+                env = self.env(i)
+                for k in range(masks.shape[0]):
+                    mask = masks[k] & env.paths.up
+                    # With stealing, a stream that gets no chunk may take one over.
+                    if mask and not env.over and not self.setting.stealing:
+                        mask = split_chunks(&env.paths, &env.demand, mask, WATER_FILLING, chunks)
+                    out[i, k] = mask
 
     def now_s(self):
         """float64[n_envs]"""
