@@ -97,11 +97,9 @@ class Collector:
         action, gain, reward = np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape)
         log_slowdown, success = np.zeros(shape), np.zeros(shape, np.bool_)
         for task in range(c.tasks):
-            looked = np.flatnonzero(rng.random(envs) < c.look_ahead_share)
-            if len(looked):
-                returns[looked, task] = self.look_ahead(
-                    sim, looked, task, None if taught else network
-                )
+            # In all environments at once: large batches are cheap.
+            if rng.random() < c.look_ahead_share:
+                returns[:, task] = self.look_ahead(sim, task, None if taught else network)
             chosen = self._by_rule(sim) if taught else self._greedy(sim, network)
             open_to = sim.action_masks
             drawn = np.where(open_to, rng.random(open_to.shape), -1.0).argmax(axis=1)
@@ -125,19 +123,17 @@ class Collector:
             experiences = experiences.only(~np.isnan(experiences.returns).all(axis=1))
         return experiences, float(reward.mean()), float(log_slowdown.mean())
 
-    def look_ahead(
-        self, sim: Simulator, envs: NDArray[np.int64], task: int, network: QNetwork | None
-    ) -> NDArray[np.float32]:
-        """What every action of some environments' waiting tasks returns, float32[envs, 15]; NaN: not open.
+    def look_ahead(self, sim: Simulator, task: int, network: QNetwork | None) -> NDArray[np.float32]:
+        """What every action of the waiting tasks returns, float32[envs, 15]; NaN: not open.
 
         Each is tried in a copy of the world in which the network, or else the teacher, decides for the
         next tasks. All copies of a world have the same future, so differences between actions have none
         of its noise. Discounts count from the waiting one, number `task` of its episode, on; tasks in flight have none.
         """
         c = self.config
-        effective = sim.effective_actions[envs]
+        effective = sim.effective_actions
         row, action = np.nonzero(effective == np.arange(sim.n_actions))
-        future = sim.branch(envs[row], c.look_ahead_tasks)
+        future = sim.branch(row, c.look_ahead_tasks)
         total = np.zeros(len(row))
         future.step(action)
         while True:

@@ -57,8 +57,6 @@ class TrainingConfig:
     """Share of the decisions for which every action is tried in a copy of the world; 0: none."""
     look_ahead_tasks: int = 30
     """How many tasks on such a copy goes; the present policy decides in it."""
-    level_weight: float = 0.1
-    """Of a state's mean return in the loss; the differences between its actions have weight 1."""
     teacher_episodes: int = 50
     """For so many the service order's best simple rule decides instead of the network."""
     epsilon: tuple[float, float] = (0.1, 0.1)
@@ -169,7 +167,6 @@ _RANGES = {
     "gamma": (0.0, 1.0),
     "td_weight": (0.0, 1e3),
     "look_ahead_share": (0.0, 1.0),
-    "level_weight": (0.0, 1e3),
     "epsilon_decay": (0.0, 1.0),
     "dropout": (0.0, 0.9),
     "learning_rate": (1e-9, 1.0),

@@ -130,20 +130,16 @@ class Learner:
         return values.gather(1, action[:, None])[:, 0] - wanted
 
     def _against_returns(self, values: Tensor, returns: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss and mean absolute error of each state against what its actions return.
+        """Loss and mean absolute error of each state's values against what its actions return.
 
-        The mean over a state's actions depends on its future, and has a small weight of its own; the
-        actions' differences from that mean do not, as all of them met the same future.
+        Only differences between actions count: they met the same future, which their mean depends on.
         """
         known = ~torch.isnan(returns)
         count = known.sum(dim=1).clamp(min=1)
         error = torch.where(known, values - torch.nan_to_num(returns), 0.0)
-        level = error.sum(dim=1) / count
-        deviation = torch.where(known, error - level[:, None], 0.0)
-        loss = self._huber(deviation).sum(dim=1) / count
-        if self.config.level_weight:
-            loss = loss + self.config.level_weight * self._huber(level)
-        return loss, deviation.detach().abs().sum(dim=1) / count
+        mean = error.sum(dim=1, keepdim=True) / count[:, None]
+        deviation = torch.where(known, error - mean, 0.0)
+        return self._huber(deviation).sum(dim=1) / count, deviation.detach().abs().sum(dim=1) / count
 
     def _huber(self, error: Tensor) -> Tensor:
         return functional.huber_loss(
