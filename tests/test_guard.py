@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
@@ -203,10 +204,8 @@ JSON = st.recursive(
 def test_any_metadata_is_read_or_refused(value):
     for read in (metadata.guard, metadata.calibration, metadata.service_order):
         told = {"guard": value, "calibration": value, "service_order": value}
-        try:
+        with contextlib.suppress(ModelError):
             read(told, "m.onnx")
-        except ModelError:
-            pass
 
 
 def test_good_metadata_is_read(tmp_path):

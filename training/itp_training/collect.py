@@ -132,7 +132,8 @@ class Collector:
 
         Each is tried in a copy of the world in which the network, or else the teacher, decides for the
         next tasks. All copies of a world have the same future, so differences between actions have none
-        of its noise. Discounts count from the waiting one, number `task` of its episode, on; tasks in flight have none.
+        of its noise. Discounts count from the waiting one on, number `task` of its episode; tasks in flight
+        have none.
         """
         c = self.config
         effective = sim.effective_actions
