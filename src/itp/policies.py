@@ -59,9 +59,7 @@ class ModelPolicy:
     It can be pickled; the model is loaded anew by `begin`, which raises ModelError if it cannot serve.
     """
 
-    def __init__(
-        self, model: str | os.PathLike[str], *, guard: bool = True, name: str | None = None
-    ) -> None:
+    def __init__(self, model: str | os.PathLike[str], *, guard: bool = True, name: str | None = None) -> None:
         suffix = "" if guard else NO_GUARD
         self.path = find_model(model).resolve()
         self.spec = os.fspath(model) + suffix
@@ -89,7 +87,9 @@ class ModelPolicy:
             )
         model = load_model(self.path, sim.scenario.service_order)
         if isinstance(model.session.get_inputs()[0].shape[0], int):
-            raise ModelError(f"{model.path}: takes one state at a time; export it with a free batch dimension")
+            raise ModelError(
+                f"{model.path}: takes one state at a time; export it with a free batch dimension"
+            )
         self._session = model.session
         self._guard = model.guard if self.heeds_guard else None
         self.decisions = self.guarded = 0

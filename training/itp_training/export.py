@@ -31,7 +31,7 @@ IR_VERSION = 8
 
 N_PARITY_STATES = 10_000
 PARITY = 1e-5
-"""Largest difference from PyTorch's Q-values, relative to a state's largest one, or to 1 where that is less."""
+"""Largest difference from PyTorch's Q-values, relative to a state's largest one, at least 1."""
 
 
 def export(

@@ -21,7 +21,7 @@ from itp_training.validation import NetworkPolicy
 WORLDS = 192
 """Of each of three kinds: to choose the guard in, to fit the tables in, and to measure them in."""
 
-THRESHOLDS = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
+THRESHOLDS = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0)
 GUARD_COST = 0.001
 """The tightest guard is taken that costs no more of the mean slowdown, as a share."""
 
@@ -69,7 +69,9 @@ def _fit_guard(
         return baselines.mean_log_slowdown(baselines.run(sim, NetworkPolicy(network, device, guard)))
 
     free = log_slowdown(None)
-    costs = {threshold: float(np.expm1(log_slowdown(Guard(rule, threshold)) - free)) for threshold in THRESHOLDS}
+    costs = {
+        threshold: float(np.expm1(log_slowdown(Guard(rule, threshold)) - free)) for threshold in THRESHOLDS
+    }
     cheap = [threshold for threshold in THRESHOLDS if costs[threshold] <= GUARD_COST]
     # The loosest one stands by even if a network leaves the rule far behind.
     chosen = min(cheap, default=THRESHOLDS[-1])
