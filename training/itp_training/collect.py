@@ -172,7 +172,10 @@ def training_scenario(config: TrainingConfig) -> Scenario:
         "families": list(config.scenarios),
         "workload": {"load": {"uniform": [low, high]}},
     }
-    return scenario.load(mixture).with_options(service_order=config.service_order, tasks=config.tasks)
+    loaded = scenario.load(mixture).with_options(service_order=config.service_order, tasks=config.tasks)
+    if loaded.n_streams != 4:
+        raise TrainingError(f"the scenarios have {loaded.n_streams} paths; a model decides over 4")
+    return loaded
 
 
 def _log_slowdown(outcomes: NDArray[np.void]) -> NDArray[np.float64]:
