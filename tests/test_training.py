@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import json
 from pathlib import Path
 
@@ -11,10 +13,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="the trainer needs PyTorch: pip install 'itp[train]'")
 
 from itp import Simulator, baselines  # noqa: E402 (after the check for PyTorch)
+from itp.actions import ACTIONS, action_of  # noqa: E402
 from itp.errors import ModelError  # noqa: E402
 from itp.model import load_model  # noqa: E402
 from itp.simulator import masks_of_actions  # noqa: E402
 from itp_training import calibration, export  # noqa: E402
+from itp_training.adam import Adam  # noqa: E402
 from itp_training.collect import Collector, Experiences  # noqa: E402
 from itp_training.config import TrainingConfig, preset  # noqa: E402
 from itp_training.errors import TrainingError  # noqa: E402
@@ -121,12 +125,14 @@ def filled(config: TrainingConfig, n: int = 64) -> Learner:
     torch.manual_seed(0)
     learner = Learner(config, CPU)
     rng = np.random.default_rng(0)
-    returns = rng.normal(size=(n, 15)).astype(np.float32)
+    state = rng.random((n, 20), dtype=np.float32)
+    # What a set of streams returns does not depend on their order.
+    returns = np.array([[3.0 * row[list(streams)].mean() for streams in ACTIONS] for row in state], np.float32)
     returns[rng.random((n, 15)) < 0.3] = np.nan
     returns[:, 0] = 1.0
     learner.store(
         Experiences(
-            state=rng.random((n, 20), dtype=np.float32),
+            state=state,
             action=rng.integers(0, 15, n),
             reward=rng.normal(size=n),
             next_state=rng.random((n, 20), dtype=np.float32),
@@ -158,11 +164,36 @@ def q_of(network: QNetwork, states: np.ndarray) -> np.ndarray:
         return network.eval()(torch.from_numpy(states)).numpy().astype(np.float64)
 
 
+def seen_order(learner: Learner) -> list[tuple[int, ...]]:
+    """In which order the next batch's decisions are shown their streams."""
+    drawn = copy.deepcopy(learner.rng).integers(24, size=learner.config.batch_size)
+    return [list(itertools.permutations(range(4)))[k] for k in drawn]
+
+
+def shuffled(states: np.ndarray, orders: list[tuple[int, ...]]) -> np.ndarray:
+    seen = states.copy()
+    for row, order in enumerate(orders):
+        for i, stream in enumerate(order):
+            for group in range(4):
+                seen[row, 4 * group + i] = states[row, 4 * group + stream]
+    return seen
+
+
+def in_own_order(values: np.ndarray, orders: list[tuple[int, ...]]) -> np.ndarray:
+    """Values of the actions as seen, by the actions that they are."""
+    own = np.empty_like(values)
+    for row, order in enumerate(orders):
+        for action, streams in enumerate(ACTIONS):
+            own[row, action_of([order[i] for i in streams])] = values[row, action]
+    return own
+
+
 def test_look_ahead_loss_and_priorities() -> None:
     config = tiny(huber_delta=0.7, updates=100)
     learner = filled(config)
     batch = twin_sample(learner, config)
-    values = q_of(learner.network, batch["state"])
+    order = seen_order(learner)
+    values = in_own_order(q_of(learner.network, shuffled(batch["state"], order)), order)
     returns = learner.returns[batch["indexes"]].astype(np.float64)
     error = values - returns
     error -= np.nanmean(error, axis=1, keepdims=True)
@@ -180,11 +211,63 @@ def test_double_dqn_loss(n_step: int) -> None:
         for parameter in learner.target.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     batch = twin_sample(learner, config)
-    best = q_of(learner.network, batch["next_state"]).argmax(axis=1)
-    future = q_of(learner.target, batch["next_state"])[np.arange(16), best]
+    order = seen_order(learner)
+    following = shuffled(batch["next_state"], order)
+    best = q_of(learner.network, following).argmax(axis=1)
+    future = q_of(learner.target, following)[np.arange(16), best]
     wanted = batch["reward"] + 0.9**n_step * ~batch["done"] * future
-    error = q_of(learner.network, batch["state"])[np.arange(16), batch["action"]] - wanted
+    values = in_own_order(q_of(learner.network, shuffled(batch["state"], order)), order)
+    error = values[np.arange(16), batch["action"]] - wanted
     assert learner.update() == pytest.approx((batch["weights"] * huber(error, 1.0)).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"td_weight": 0.5, "gamma": 0.9}, {"duelling": True}, {"td_weight": 1.0, "look_ahead_share": 0.0}]
+)
+def test_the_gradient_is_autograds(changes: dict[str, float]) -> None:
+    config = tiny(huber_delta=0.2, **changes)
+    learner = filled(config)
+    batch = twin_sample(learner, config)
+    order = seen_order(learner)
+    twin = copy.deepcopy(learner.network)
+    values = twin(torch.from_numpy(shuffled(batch["state"], order)))
+    own = torch.stack(
+        [values[r, [action_of([o.index(s) for s in streams]) for streams in ACTIONS]] for r, o in enumerate(order)]
+    )
+    weights = torch.from_numpy(batch["weights"])
+    loss = torch.zeros(())
+    if config.td_weight:
+        following = shuffled(batch["next_state"], order)
+        best = q_of(learner.network, following).argmax(axis=1)
+        future = q_of(learner.target, following)[np.arange(16), best].astype(np.float32)
+        wanted = torch.from_numpy((batch["reward"] + config.gamma * ~batch["done"] * future).astype(np.float32))
+        chosen = own[torch.arange(16), torch.from_numpy(batch["action"])]
+        each = torch.nn.functional.huber_loss(chosen, wanted, reduction="none", delta=0.2)
+        loss = loss + config.td_weight * (weights * each).mean()
+    if config.look_ahead_share:
+        returns = torch.from_numpy(learner.returns[batch["indexes"]])
+        for row in range(16):
+            known = ~torch.isnan(returns[row])
+            error = own[row][known] - returns[row][known]
+            error = error - error.mean()
+            loss = loss + weights[row] / 16 * torch.nn.functional.huber_loss(error, 0.0 * error, delta=0.2)
+    wanted_gradients = torch.autograd.grad(loss, list(twin.parameters()))
+    assert learner.update() == pytest.approx(float(loss.detach()), rel=1e-5)
+    for parameter, gradient in zip(learner.network.parameters(), wanted_gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_adam_is_pytorchs() -> None:
+    torch.manual_seed(0)
+    weights, gradient = torch.randn(50), torch.zeros(50)
+    parameter = torch.nn.Parameter(weights.clone())
+    theirs, mine = torch.optim.Adam([parameter], lr=3e-3), Adam(weights, gradient)
+    for _ in range(20):
+        gradient.normal_()
+        parameter.grad = gradient.clone()
+        theirs.step()
+        mine.step(3e-3)
+        torch.testing.assert_close(weights, parameter.detach(), rtol=1e-6, atol=1e-7)
 
 
 def test_target_network_follows() -> None:

@@ -7,19 +7,21 @@ with priority (|error| + eps)^alpha and weights (N P)^-beta.
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from itp import PrioritizedReplayBuffer
+from itp_training.adam import Adam
 from itp_training.collect import Experiences
 from itp_training.config import TrainingConfig
 from itp_training.errors import TrainingError
-from itp_training.network import QNetwork
+from itp_training.network import DenseChain, QNetwork
+from itp_training.symmetry import ACTIONS_SEEN, ORDERS, STATE_SEEN
 
 PRIORITY_EPS = 1e-3
 
@@ -31,6 +33,8 @@ class Learner:
     ----------
     network, target : QNetwork
     buffer : PrioritizedReplayBuffer
+    rng : numpy.random.Generator
+        Of the streams' orders.
     updates : int
         Done so far.
     """
@@ -40,10 +44,15 @@ class Learner:
         self.device = device
         self.network = QNetwork(config).to(device)
         self.target = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate, fused=True)
+        weights, self._gradient = self.network.flatten()
+        self._weights = weights
+        self._target_weights, _ = self.target.flatten()
+        self.optimizer = Adam(weights, self._gradient)
+        self._chain = DenseChain(self.network, config.batch_size) if self.network.is_plain else None
         self.buffer = PrioritizedReplayBuffer(config.buffer_size, alpha=config.alpha, seed=config.seed)
         self.returns = np.full((config.buffer_size, 15), np.nan, dtype=np.float32)
         self.updates = 0
+        self.rng = np.random.default_rng(config.seed)
         self._sampled: dict[str, NDArray[Any]] | None = None
 
     @property
@@ -83,75 +92,88 @@ class Learner:
         """
         c = self.config
         batch = self._sampled = self.buffer.sample(c.batch_size, self.beta, out=self._sampled)
-        weights = torch.from_numpy(batch["weights"]).to(self.device)
-        self.network.train()
-        values = self.network(torch.from_numpy(batch["state"]).to(self.device))
-        loss = torch.zeros((), device=self.device)
-        error = torch.zeros(c.batch_size, device=self.device)
-        if c.td_weight:
-            difference = self._temporal_difference(values, batch)
-            loss = loss + c.td_weight * (weights * self._huber(difference)).mean()
-            error = error + difference.detach().abs()
-        if c.look_ahead_share:
-            returns = torch.from_numpy(self.returns[batch["indexes"] % c.buffer_size]).to(self.device)
-            per_state, deviation = self._against_returns(values, returns)
-            loss = loss + (weights * per_state).mean()
-            error = error + deviation
-        if not torch.isfinite(loss):
+        # Streams are exchangeable: every decision is seen with them in an order of its own.
+        order = torch.from_numpy(self.rng.integers(len(ORDERS), size=c.batch_size))
+        seen, actions_seen = STATE_SEEN[order], ACTIONS_SEEN[order]
+        weights = torch.from_numpy(batch["weights"]) / c.batch_size
+        # Double DQN's own choice comes first: the chain keeps the last values' products for the gradient.
+        wanted = self._bootstrapped(batch, seen) if c.td_weight else None
+        values = self._values(self._on_device(torch.from_numpy(batch["state"]).gather(1, seen)))
+        with torch.no_grad():
+            found = values.detach().cpu()
+            slope, loss, error = torch.zeros_like(found), 0.0, 0.0
+            if wanted is not None:
+                action = (actions_seen == torch.from_numpy(batch["action"])[:, None]).to(found.dtype)
+                difference = ((found - wanted[:, None]) * action).sum(dim=1, keepdim=True)
+                clipped = difference.clamp(-c.huber_delta, c.huber_delta)
+                loss = loss + c.td_weight * clipped * (difference - 0.5 * clipped)
+                error = error + difference.abs()
+                slope += c.td_weight * clipped * action
+            if c.look_ahead_share:
+                returns = torch.from_numpy(self.returns[batch["indexes"] % c.buffer_size])
+                deviation, share = _deviation(found, returns.gather(1, actions_seen))
+                clipped = deviation.clamp(-c.huber_delta, c.huber_delta)
+                loss = loss + (clipped * (deviation - 0.5 * clipped) * share).sum(dim=1, keepdim=True)
+                error = error + (deviation.abs() * share).sum(dim=1, keepdim=True)
+                clipped *= share
+                slope += clipped - share * clipped.sum(dim=1, keepdim=True)
+            mean_loss = float(weights @ loss)
+            slope *= weights[:, None]
+        if not math.isfinite(mean_loss):
             raise TrainingError(
-                f"the loss of update {self.updates + 1} is {float(loss.detach())} (batch of decisions "
+                f"the loss of update {self.updates + 1} is {mean_loss} (batch of decisions "
                 f"{batch['indexes'][:4].tolist()}...): lower learning_rate, or look for rewards that are not "
                 "finite; the last good checkpoint stands"
             )
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        self._follow()
+        self._step(values, self._on_device(slope))
         self.updates += 1
         if c.alpha > 0.0:
-            self.buffer.update_priorities(batch["indexes"], error.cpu().numpy() + PRIORITY_EPS)
-        return float(loss.detach())
+            self.buffer.update_priorities(batch["indexes"], error[:, 0].numpy() + PRIORITY_EPS)
+        return mean_loss
 
-    def _temporal_difference(self, values: Tensor, batch: dict[str, NDArray[Any]]) -> Tensor:
-        """Q(s, a) - (R + gamma^n Q'(s', argmax Q(s', .))): chosen by one network, valued by the other."""
-        c = self.config
-        action = torch.from_numpy(batch["action"]).to(self.device)
-        reward = torch.from_numpy(batch["reward"]).to(self.device)
-        going_on = torch.from_numpy(~batch["done"]).to(self.device)
-        with torch.no_grad():
-            next_state = torch.from_numpy(batch["next_state"]).to(self.device)
-            self.network.eval()
-            best = self.network(next_state).argmax(dim=1, keepdim=True)
-            self.network.train()
-            future = self.target(next_state).gather(1, best)[:, 0]
-            wanted = reward + c.gamma**c.n_step * going_on * future
-        return values.gather(1, action[:, None])[:, 0] - wanted
+    def _values(self, states: Tensor) -> Tensor:
+        """The network's, in training mode."""
+        if self._chain is not None:
+            return self._chain.forward(states)
+        values: Tensor = self.network.train()(states)
+        return values
 
-    def _against_returns(self, values: Tensor, returns: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss and mean absolute error of each state's values against what its actions return.
-
-        Only differences between actions count: they met the same future, which their mean depends on.
-        """
-        known = ~torch.isnan(returns)
-        count = known.sum(dim=1).clamp(min=1)
-        error = torch.where(known, values - torch.nan_to_num(returns), 0.0)
-        mean = error.sum(dim=1, keepdim=True) / count[:, None]
-        deviation = torch.where(known, error - mean, 0.0)
-        return self._huber(deviation).sum(dim=1) / count, deviation.detach().abs().sum(dim=1) / count
-
-    def _huber(self, error: Tensor) -> Tensor:
-        return functional.huber_loss(
-            error, torch.zeros_like(error), reduction="none", delta=self.config.huber_delta
-        )
+    def _step(self, values: Tensor, slope: Tensor) -> None:
+        """From the loss's slope at the values to new weights, which the target follows."""
+        if self._chain is not None:
+            self._chain.backward(slope)
+        else:
+            self._gradient.zero_()
+            values.backward(slope)
+        self.optimizer.step(self.learning_rate)
+        if self.config.td_weight:
+            self._target_weights.lerp_(self._weights, self.config.target_rate)
+            for mine, theirs in zip(self.target.buffers(), self.network.buffers(), strict=True):
+                mine.copy_(theirs)
 
     @torch.no_grad()
-    def _follow(self) -> None:
-        if not self.config.td_weight:
-            return
-        torch._foreach_lerp_(
-            list(self.target.parameters()), list(self.network.parameters()), self.config.target_rate
-        )
-        for mine, theirs in zip(self.target.buffers(), self.network.buffers(), strict=True):
-            mine.copy_(theirs)
+    def _bootstrapped(self, batch: dict[str, NDArray[Any]], seen: Tensor) -> Tensor:
+        """R + gamma^n Q'(s', argmax Q(s', .)): chosen by one network, valued by the other."""
+        next_state = self._on_device(torch.from_numpy(batch["next_state"]).gather(1, seen))
+        best = self.network.eval()(next_state).argmax(dim=1, keepdim=True)
+        future = self.target(next_state).gather(1, best)[:, 0].cpu()
+        going_on = torch.from_numpy(~batch["done"])
+        discount = self.config.gamma**self.config.n_step
+        return torch.from_numpy(batch["reward"]) + discount * going_on * future
+
+    def _on_device(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device)
+
+
+def _deviation(values: Tensor, returns: Tensor) -> tuple[Tensor, Tensor]:
+    """Errors of values[batch, 15] against returns (NaN: unknown), less each state's mean, and their shares.
+
+    Only differences between actions matter: they met the same future, on which their mean depends. The
+    known ones share the state's weight.
+    """
+    error = values - returns
+    known = error == error  # noqa: PLR0124 (false for NaN alone)
+    share = known / known.sum(dim=1, keepdim=True).clamp(min=1)
+    error = error.nan_to_num_(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
+    mean = (error * share).sum(dim=1, keepdim=True)
+    return (error - mean).mul_(known), share

@@ -248,6 +248,7 @@ class Trainer:
             "unfinished": self._unfinished,
             "rounds": [asdict(done) for done in self.rounds],
             "random": torch.get_rng_state(),
+            "orders": learner.rng.bit_generator.state,
         }
         checkpoint.save(self.folder / CHECKPOINT, content)
 
@@ -275,6 +276,7 @@ class Trainer:
         self._unfinished = content["unfinished"]
         self.rounds = [Round(**done) for done in content["rounds"]]
         torch.set_rng_state(content["random"])
+        learner.rng.bit_generator.state = content["orders"]
 
     def begin_with(self, path: Path) -> None:
         """Take the weights of another run's checkpoint; CheckpointError if its network is another one."""
