@@ -33,8 +33,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     """The parser of the trainer, under the name it was started by."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Train a Q-network in the simulator, export it to ONNX, and go on where a run was stopped. "
-        "Ctrl-C saves and leaves; --resume goes on, and ends in the same network as an unbroken run.",
+        description="Train a Q-network in the simulator and export it to ONNX. Ctrl-C saves and leaves; "
+        "--resume goes on, and ends in the same network as an unbroken run.",
     )
     add = parser.add_argument
     add(
@@ -142,8 +142,8 @@ def _check(args: argparse.Namespace) -> None:
             check_name("--scenario", name, scenario.FAMILIES)
     if args.load_model is not None and args.load_model.suffix == ".onnx":
         raise UsageError(
-            f"--load-model {args.load_model}: weights come from a run's folder or its checkpoint.pt; an exported "
-            "model is evaluated by `itp evaluate --policy`"
+            f"--load-model {args.load_model}: weights come from a run's folder or its checkpoint.pt; an "
+            "exported model is evaluated by `itp evaluate --policy`"
         )
     if args.resume and args.load_model is not None:
         raise UsageError("--resume goes on with the run in --out; --load-model begins a new one: choose one")

@@ -43,7 +43,7 @@ class Display:
         """Something the user must know, on standard error."""
         print(text, file=sys.stderr, flush=True)
 
-    def end(self, summary: dict[str, Any], lines: Sequence[str]) -> None:
+    def end(self, summary: dict[str, Any], lines: Sequence[str]) -> None:  # noqa: ARG002
         """The run is over: what there is to say, for programs and for people."""
         for line in lines:
             print(line, flush=True)
@@ -52,17 +52,14 @@ class Display:
 class Lines(Display):
     """A plain line a round, for logs."""
 
-    def __init__(self, share: float) -> None:
-        self._begin_s, self._first_share, self._share = time.monotonic(), share, share
-
-    def tick(self, moment: Moment) -> None:
-        self._share = moment.share
+    def __init__(self, rounds: Sequence[Round], n_rounds: int) -> None:
+        self._begin_s, self._done_before, self._n_rounds = time.monotonic(), len(rounds), n_rounds
 
     def finished(self, rounds: Sequence[Round]) -> None:
         done = rounds[-1]
         decisions, updates = rates(rounds)
         spent_s = time.monotonic() - self._begin_s
-        left_s = spent_s * (1.0 - self._share) / max(self._share - self._first_share, 1e-9)
+        left_s = spent_s * (self._n_rounds - len(rounds)) / (len(rounds) - self._done_before)
         print(
             f"episode {done.episodes}: reward {done.reward:.3f}, slowdown {done.slowdown:.3f}, "
             f"validation {done.validation_slowdown:.3f}, loss {done.loss:.4g}, epsilon {done.epsilon:.2f}, "
@@ -82,15 +79,15 @@ class JsonLines(Display):
         if not self._quiet:
             print(json.dumps(asdict(rounds[-1])), flush=True)
 
-    def end(self, summary: dict[str, Any], lines: Sequence[str]) -> None:
+    def end(self, summary: dict[str, Any], lines: Sequence[str]) -> None:  # noqa: ARG002
         print(json.dumps(summary), flush=True)
 
 
 class Panel(Display):
     """The last rounds in a table, and a bar, on a terminal."""
 
-    def __init__(self, console: Console, rounds: Sequence[Round]) -> None:
-        self._rounds = rounds
+    def __init__(self, console: Console, rounds: Sequence[Round], n_rounds: int) -> None:
+        self._rounds, self._n_rounds = rounds, n_rounds
         self._bar = Progress(
             BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}")
         )
@@ -122,6 +119,7 @@ class Panel(Display):
 
     def finished(self, rounds: Sequence[Round]) -> None:
         self._rounds = rounds
+        self._bar.update(self._task, completed=len(rounds) / self._n_rounds)
 
     def _render(self) -> Group:
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
@@ -145,14 +143,16 @@ class Panel(Display):
         return Group(table, self._bar) if self._rounds else Group(self._bar)
 
 
-def display(rounds: Sequence[Round], share: float, *, as_json: bool, quiet: bool) -> Display:
+def display(rounds: Sequence[Round], n_rounds: int, *, as_json: bool, quiet: bool) -> Display:
     """The one that fits the options and where the output goes."""
     if as_json:
         return JsonLines(quiet)
     if quiet:
         return Display()
     console = Console()
-    return Panel(console, rounds) if console.is_terminal else Lines(share)
+    if console.is_terminal:
+        return Panel(console, rounds, n_rounds)
+    return Lines(rounds, n_rounds)
 
 
 def rates(rounds: Sequence[Round]) -> tuple[float, float]:

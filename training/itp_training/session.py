@@ -56,9 +56,7 @@ def train(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         record = Record(folder, trainer.config, trainer.rounds)
         stack.callback(record.close)
-        shown = display(
-            trainer.rounds, len(trainer.rounds) / trainer.n_rounds, as_json=args.json, quiet=args.quiet
-        )
+        shown = display(trainer.rounds, trainer.n_rounds, as_json=args.json, quiet=args.quiet)
         if not record.has_events:
             shown.note("note: no curves for TensorBoard: pip install tensorboard (it is in itp[train])")
 
@@ -98,8 +96,8 @@ def train(args: argparse.Namespace) -> int:
     lines = []
     if last:
         lines.append(
-            f"{last.episodes} of {trainer.config.episodes} episodes in {clock(duration_s)}: slowdown "
-            f"{last.validation_slowdown:.3f} in the validation worlds; {label(teacher)}: {teacher_slowdown:.3f}"
+            f"{last.episodes} of {trainer.config.episodes} episodes in {clock(duration_s)}; slowdown in the "
+            f"validation worlds {last.validation_slowdown:.3f}, of {label(teacher)} {teacher_slowdown:.3f}"
         )
     lines += [f"wrote {path}" for path in written]
     shown.end(summary, lines)
