@@ -26,13 +26,14 @@ from itp.cli.evaluate import print_report
 from itp.interrupt import interruptible
 from itp.report import Report
 from itp.reporting.words import label
-from itp_training import checkpoint
+from itp_training import calibration, checkpoint
 from itp_training.cli import configured
 from itp_training.collect import CALIBRATION_SEED, training_scenario
 from itp_training.config import TEACHERS, TrainingConfig
 from itp_training.curves import write_curves
 from itp_training.display import clock, display
 from itp_training.errors import CheckpointError, TrainingError
+from itp_training.export import export
 from itp_training.record import CONFIG, METRICS, Record
 from itp_training.trainer import CHECKPOINT, Interrupted, Moment, Round, Trainer
 from itp_training.validation import NetworkPolicy
@@ -100,6 +101,9 @@ def train(args: argparse.Namespace) -> int:
             f"validation worlds {last.validation_slowdown:.3f}, of {label(teacher)} {teacher_slowdown:.3f}"
         )
     lines += [f"wrote {path}" for path in written]
+    if not stopped:
+        evaluation_of = shlex.join([*shlex.split(args.prog), "--load-model", str(folder), "--evaluate"])
+        lines.append(f"to hold it against classical rules: {evaluation_of}")
     shown.end(summary, lines)
     if stopped:
         shown.note(f"{args.prog}: stopped and saved; to go on: {go_on}")
@@ -168,13 +172,16 @@ def _resumed(args: argparse.Namespace, device: torch.device) -> tuple[Trainer, P
     trainer = Trainer.resume(folder / CHECKPOINT, device, args.save_freq)
     config = trainer.config
     wanted = configured(args, config)
-    for name in (field.name for field in fields(config)):
-        if getattr(wanted, name) != getattr(config, name):
-            raise UsageError(
-                f"--resume: {folder} is a run with {name} = {_words(getattr(config, name))}, not "
-                f"{_words(getattr(wanted, name))}, and goes on as it began: leave the option out, or begin "
-                f"a new run with --load-model {folder}"
-            )
+    different = [
+        f"{name} = {_words(getattr(config, name))}, not {_words(getattr(wanted, name))}"
+        for name in (field.name for field in fields(config))
+        if getattr(wanted, name) != getattr(config, name)
+    ]
+    if different:
+        raise UsageError(
+            f"--resume: {folder} is a run with {'; '.join(different)}; it goes on as it began: leave the "
+            f"options out, or begin a new run with --load-model {folder}"
+        )
     return trainer, folder
 
 
@@ -278,9 +285,6 @@ def _pictured(folder: Path, trainer: Trainer, teacher: str, teacher_slowdown: fl
 
 def _export(trainer: Trainer, folder: Path) -> Path:
     """The model file of a run's network, with what held-out episodes say of its decisions."""
-    from itp_training import calibration
-    from itp_training.export import export
-
     config, network = trainer.config, trainer.learner.network.eval()
     seeds = np.arange(_CALIBRATION_WORLDS, dtype=np.uint64) + np.uint64(CALIBRATION_SEED)
     policy = NetworkPolicy(network, trainer.validation.device)
