@@ -12,11 +12,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the trainer needs PyTorch: pip install 'itp[train]'")
 
-from itp import Simulator, baselines  # noqa: E402 (after the check for PyTorch)
-from itp.actions import ACTIONS, action_of  # noqa: E402
-from itp.errors import ModelError  # noqa: E402
-from itp.model import load_model  # noqa: E402
-from itp.simulator import masks_of_actions  # noqa: E402
 from itp_training import calibration, export  # noqa: E402
 from itp_training.adam import Adam  # noqa: E402
 from itp_training.collect import Collector, Experiences  # noqa: E402
@@ -26,6 +21,12 @@ from itp_training.learner import PRIORITY_EPS, Learner  # noqa: E402
 from itp_training.network import QNetwork  # noqa: E402
 from itp_training.trainer import Trainer  # noqa: E402
 from itp_training.validation import NetworkPolicy  # noqa: E402
+
+from itp import Simulator, baselines  # noqa: E402 (after the check for PyTorch)
+from itp.actions import ACTIONS, action_of  # noqa: E402
+from itp.errors import ModelError  # noqa: E402
+from itp.model import load_model  # noqa: E402
+from itp.simulator import masks_of_actions  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("default::DeprecationWarning")
 
@@ -127,7 +128,9 @@ def filled(config: TrainingConfig, n: int = 64) -> Learner:
     rng = np.random.default_rng(0)
     state = rng.random((n, 20), dtype=np.float32)
     # What a set of streams returns does not depend on their order.
-    returns = np.array([[3.0 * row[list(streams)].mean() for streams in ACTIONS] for row in state], np.float32)
+    returns = np.array(
+        [[3.0 * row[list(streams)].mean() for streams in ACTIONS] for row in state], np.float32
+    )
     returns[rng.random((n, 15)) < 0.3] = np.nan
     returns[:, 0] = 1.0
     learner.store(
@@ -222,7 +225,8 @@ def test_double_dqn_loss(n_step: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"td_weight": 0.5, "gamma": 0.9}, {"duelling": True}, {"td_weight": 1.0, "look_ahead_share": 0.0}]
+    "changes",
+    [{}, {"td_weight": 0.5, "gamma": 0.9}, {"duelling": True}, {"td_weight": 1.0, "look_ahead_share": 0.0}],
 )
 def test_the_gradient_is_autograds(changes: dict[str, float]) -> None:
     config = tiny(huber_delta=0.2, **changes)
@@ -232,7 +236,10 @@ def test_the_gradient_is_autograds(changes: dict[str, float]) -> None:
     twin = copy.deepcopy(learner.network)
     values = twin(torch.from_numpy(shuffled(batch["state"], order)))
     own = torch.stack(
-        [values[r, [action_of([o.index(s) for s in streams]) for streams in ACTIONS]] for r, o in enumerate(order)]
+        [
+            values[r, [action_of([o.index(s) for s in streams]) for streams in ACTIONS]]
+            for r, o in enumerate(order)
+        ]
     )
     weights = torch.from_numpy(batch["weights"])
     loss = torch.zeros(())
@@ -240,7 +247,9 @@ def test_the_gradient_is_autograds(changes: dict[str, float]) -> None:
         following = shuffled(batch["next_state"], order)
         best = q_of(learner.network, following).argmax(axis=1)
         future = q_of(learner.target, following)[np.arange(16), best].astype(np.float32)
-        wanted = torch.from_numpy((batch["reward"] + config.gamma * ~batch["done"] * future).astype(np.float32))
+        wanted = torch.from_numpy(
+            (batch["reward"] + config.gamma * ~batch["done"] * future).astype(np.float32)
+        )
         chosen = own[torch.arange(16), torch.from_numpy(batch["action"])]
         each = torch.nn.functional.huber_loss(chosen, wanted, reduction="none", delta=0.2)
         loss = loss + config.td_weight * (weights * each).mean()

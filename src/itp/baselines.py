@@ -34,6 +34,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from itp.model import shipped_models
+from itp.policies import ModelPolicy, is_model, model_of
 from itp.simulator import RULES, Simulator, masks_of_actions
 
 TRAINING_SEED = 0
@@ -234,12 +236,14 @@ NAMES = (*CLASSICAL, "oracle")
 
 
 def make(name: str) -> Policy:
-    """The policy of this name.
+    """The policy of this name, or of this model: see ``itp.policies``.
 
     Raises
     ------
     ValueError
         There is none; the message says which there are.
+    ModelError
+        No file of a model is there.
     """
     if name in RULES:
         return Rule(name)
@@ -249,6 +253,10 @@ def make(name: str) -> Policy:
         return LinUcb()
     if name == "oracle":
         return Oracle()
-    close = difflib.get_close_matches(name, NAMES, n=1)
+    if is_model(name):
+        model, guard = model_of(name)
+        return ModelPolicy(model, guard=guard)
+    known = (*NAMES, *shipped_models())
+    close = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"no policy is named {name!r}{hint} There are: {', '.join(NAMES)}")
+    raise ValueError(f"no policy is named {name!r}{hint} There are: {', '.join(known)}, and .onnx files")

@@ -207,6 +207,25 @@ class Simulator:
         self._batch.effective_masks(actions, masks)
         return _actions_of_masks(self.n_streams)[masks]
 
+    def expected_times(self, masks: NDArray[np.uint32]) -> NDArray[np.float64]:
+        """When the waiting tasks would be through by water-filling, as far as the estimates go.
+
+        Parameters
+        ----------
+        masks : ndarray
+            uint32[n_envs, k]: of streams; those that are down are left out.
+
+        Returns
+        -------
+        ndarray
+            float64[n_envs, k]: seconds from now; infinite where no stream is left, or the episode is over.
+        """
+        if masks.dtype != np.uint32 or masks.ndim != 2 or len(masks) != self.n_envs:
+            raise ValueError(f"masks: expected uint32[{self.n_envs}, k]; got {masks.dtype}{list(masks.shape)}")
+        times = np.empty(masks.shape)
+        self._batch.expected_times(np.ascontiguousarray(masks), times)
+        return times
+
     def step(
         self,
         actions: ArrayLike,

@@ -95,9 +95,9 @@ def measure(tables: dict[str, Any], found: NDArray[np.void]) -> dict[str, float]
     )
     hit = found["success"] & (found["actual_s"] <= TOLERANCE * expected_s)
     bins = np.minimum((confidence * 10).astype(int), 9)
-    error = sum(
-        abs(float((confidence[bins == k] - hit[bins == k]).sum())) for k in np.unique(bins)
-    ) / len(found)
+    error = sum(abs(float((confidence[bins == k] - hit[bins == k]).sum())) for k in np.unique(bins)) / len(
+        found
+    )
     return {
         "median_time_error": float(np.median(np.abs(found["actual_s"] / expected_s - 1.0))),
         "interval_coverage": float(inside.mean()),

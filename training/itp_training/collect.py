@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from itp.simulator import masks_of_actions
 from itp_training.config import TEACHERS, TrainingConfig
 from itp_training.errors import TrainingError
 from itp_training.network import QNetwork
+
+OWN = {path.stem: path for path in Path(__file__).parent.glob("*.toml")}
+"""Scenarios that are for training alone."""
 
 # Of the seeds that are left to training (those below baselines.TEST_SEED), the last ones are kept for these.
 VALIDATION_SEED = 900_000
@@ -128,7 +132,8 @@ class Collector:
 
         Each is tried in a copy of the world in which the network, or else the teacher, decides for the
         next tasks. All copies of a world have the same future, so differences between actions have none
-        of its noise. Discounts count from the waiting one, number `task` of its episode, on; tasks in flight have none.
+        of its noise. Discounts count from the waiting one on, number `task` of its episode; tasks in flight
+        have none.
         """
         c = self.config
         effective = sim.effective_actions
@@ -169,7 +174,7 @@ def training_scenario(config: TrainingConfig) -> Scenario:
     low, high = config.load
     mixture = {
         "name": "training",
-        "families": list(config.scenarios),
+        "families": [str(OWN.get(name, name)) for name in config.scenarios],
         "workload": {"load": {"uniform": [low, high]}},
     }
     loaded = scenario.load(mixture).with_options(service_order=config.service_order, tasks=config.tasks)

@@ -120,9 +120,7 @@ def to_onnx(network: QNetwork) -> onnx.ModelProto:
             weights.append(numpy_helper.from_array(tensor.contiguous().numpy(), f"layer{number}.{kind}"))
         out = "q_values" if last else f"dense{number}"
         nodes.append(
-            helper.make_node(
-                "Gemm", [value, f"layer{number}.weight", f"layer{number}.bias"], [out], transB=1
-            )
+            helper.make_node("Gemm", [value, f"layer{number}.weight", f"layer{number}.bias"], [out], transB=1)
         )
         value = out
         if not last:

@@ -172,7 +172,7 @@ def _deviation(values: Tensor, returns: Tensor) -> tuple[Tensor, Tensor]:
     known ones share the state's weight.
     """
     error = values - returns
-    known = error == error  # noqa: PLR0124 (false for NaN alone)
+    known = ~torch.isnan(error)
     share = known / known.sum(dim=1, keepdim=True).clamp(min=1)
     error = error.nan_to_num_(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
     mean = (error * share).sum(dim=1, keepdim=True)

@@ -109,7 +109,8 @@ class QNetwork(nn.Module):
             elif isinstance(layer, nn.BatchNorm1d):
                 weight, bias = chain[-1]
                 mean, variance = layer.running_mean, layer.running_var
-                assert mean is not None and variance is not None  # for the type checker
+                assert mean is not None  # for the type checker
+                assert variance is not None
                 scale = layer.weight.detach().double() / torch.sqrt(variance.double() + layer.eps)
                 shift = layer.bias.detach().double() - mean.double() * scale
                 chain[-1] = (weight * scale[:, None], bias * scale + shift)

@@ -15,5 +15,7 @@ STATE_SEEN = torch.from_numpy(
 )
 """int64[24, 20]: the entry of the state that each entry, as seen, is."""
 
-ACTIONS_SEEN = torch.tensor([[action_of(order[list(streams)].tolist()) for streams in ACTIONS] for order in ORDERS])
+ACTIONS_SEEN = torch.tensor(
+    [[action_of(order[list(streams)].tolist()) for streams in ACTIONS] for order in ORDERS]
+)
 """int64[24, 15]: the action that each action, as seen, is."""

@@ -48,6 +48,7 @@ class Validation:
         return self.of_policy(NetworkPolicy(network, self.device))
 
     def of_policy(self, policy: baselines.Policy) -> float:
-        """Of any policy that needs no preparation."""
+        """Of any policy."""
         sim = Simulator(self.scenario, seeds=self.seeds)
+        policy.begin(sim)
         return float(np.exp(baselines.mean_log_slowdown(baselines.run(sim, policy))))

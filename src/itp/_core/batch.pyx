@@ -1,12 +1,13 @@
 """Many simulated environments of one scenario, stepped side by side without the GIL."""
 cimport cython
+from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from itp._core.alloc cimport WATER_FILLING
+from itp._core.alloc cimport WATER_FILLING, completion_time_s
 from itp._core.ledger cimport FIFO, SRPT
 from itp._core.lookahead cimport look_ahead
 from itp._core.reward cimport RewardWeights
@@ -264,6 +265,26 @@ cdef class Batch:
                     if mask and not env.over and not self.setting.stealing:
                         mask = split_chunks(&env.paths, &env.demand, mask, WATER_FILLING, chunks)
                     out[i, k] = mask
+
+    def expected_times(self, const uint32_t[:, ::1] masks, double[:, ::1] out):
+        """When the waiting tasks would be through by water-filling over each of `masks`, in seconds from now.
+
+        uint32[n_envs, k] to float64[n_envs, k], by the estimates that a decision goes by; infinite where
+        no stream of a mask is up, or the episode is over.
+        """
+        cdef int64_t chunks[16]
+        cdef const Env* env
+        cdef uint32_t mask
+        cdef Py_ssize_t i, k
+        with nogil:
+            for i in range(self.n_envs):
+                env = self.env(i)
+                for k in range(masks.shape[1]):
+                    mask = masks[i, k] & env.paths.up
+                    out[i, k] = INFINITY
+                    if mask and not env.over:
+                        mask = split_chunks(&env.paths, &env.demand, mask, WATER_FILLING, chunks)
+                        out[i, k] = completion_time_s(chunks, env.paths.rate_Bps, env.paths.delay_s, mask)
 
     def now_s(self):
         """float64[n_envs]"""
