@@ -18,7 +18,7 @@ from itp import scenario
 from itp.cli import UsageError
 from itp.cli.names import check_name
 from itp.errors import ItpError
-from itp_training.config import PRESETS, TrainingConfig, preset
+from itp_training.config import PRESETS, TRAINING_FAMILIES, TrainingConfig, preset
 from itp_training.errors import ConfigError
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -67,7 +67,12 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         dest="settings",
         help="any setting of docs/tuning.md, lists by commas; can be repeated",
     )
-    add("--scenario", metavar="NAME|FILE", action="append", help="can be repeated (default: seven families)")
+    add(
+        "--scenario",
+        metavar="NAME|FILE",
+        action="append",
+        help="can be repeated (default: those of docs/training.md)",
+    )
     add("--device", choices=DEVICES, default="auto", help="auto takes a GPU where there is one")
     add("--threads", metavar="N", type=int, default=1, help="of PyTorch (default: %(default)s)")
     add("--out", metavar="FOLDER", type=Path, help="of the run (default: runs/ORDER-seedSEED)")
@@ -139,7 +144,8 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(f"--threads must be from 1 to {_MAX_THREADS}; got {args.threads}")
     for name in args.scenario or ():
         if not Path(name).is_file():
-            check_name("--scenario", name, scenario.FAMILIES)
+            families = scenario.FAMILIES if args.evaluate else (*scenario.FAMILIES, *TRAINING_FAMILIES)
+            check_name("--scenario", name, tuple(dict.fromkeys(families)))
     if args.load_model is not None and args.load_model.suffix == ".onnx":
         raise UsageError(
             f"--load-model {args.load_model}: weights come from a run's folder or its checkpoint.pt; an "

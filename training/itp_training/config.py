@@ -103,7 +103,8 @@ class TrainingConfig:
         known = {field.name: field.default for field in fields(cls)}
         if unknown := sorted(set(values) - set(known)):
             raise ConfigError(f"no such setting: {', '.join(unknown)}; there are: {', '.join(known)}")
-        return cls(**{k: tuple(v) if isinstance(known[k], tuple) else v for k, v in values.items()})
+        given: dict[str, Any] = {k: tuple(v) if isinstance(known[k], tuple) else v for k, v in values.items()}
+        return cls(**given)
 
     def with_text(self, texts: Mapping[str, str]) -> TrainingConfig:
         """With settings changed, as written on a command line: lists by commas."""

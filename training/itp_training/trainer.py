@@ -53,7 +53,7 @@ class Moment:
     updates: int
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818 (it is no error)
     """The run was asked to stop, and is saved."""
 
 
