@@ -23,7 +23,7 @@ from rich.table import Table
 import itp
 from itp import baselines, scenario
 from itp.cli import UsageError
-from itp.cli.names import check_name
+from itp.cli.names import check_name, check_policy
 from itp.cli.units import size_text, time_text
 from itp.interrupt import held_back, interruptible
 from itp.online.export import SUFFIXES, ExperienceFile, experience_file
@@ -47,7 +47,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     add = parser.add_argument
     add("scenario", metavar="SCENARIO", type=Path, help=f"a file, or one of {', '.join(scenario.FAMILIES)}")
-    add("--policy", metavar="NAME", default="least_completion_time", help="default: %(default)s")
+    add(
+        "--policy",
+        metavar="NAME|FILE",
+        default="least_completion_time",
+        help="a policy, or a model: see itp evaluate (default: %(default)s)",
+    )
     add("--episodes", metavar="N", type=int, default=100, help="default: %(default)s")
     add(
         "--seed",
@@ -158,7 +163,7 @@ def _check(args: argparse.Namespace) -> baselines.Policy:
         raise UsageError(f"--experiences must end in {' or '.join(SUFFIXES)}; got {args.experiences}")
     if not args.scenario.is_file():
         check_name("SCENARIO", str(args.scenario), scenario.FAMILIES)
-    check_name("--policy", args.policy, baselines.NAMES)
+    check_policy("--policy", args.policy)
     return baselines.make(args.policy)
 
 
