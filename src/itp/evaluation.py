@@ -95,7 +95,7 @@ def compare(
     ScenarioError
         A scenario is wrong.
     ModelError
-        There is no such model.
+        There is no such model, or it cannot serve.
     EvaluationError
         A policy failed; the text says which, and where.
     """
@@ -118,6 +118,9 @@ def compare(
         raise ValueError(f"reference = {reference!r}: expected one of the policies: {', '.join(names)}")
     processes = _processes(processes)
     ordered = [scenario.with_options(service_order=order) for scenario in worlds for order in service_orders]
+    for policy, scenario in product(every, ordered):
+        if isinstance(policy, ModelPolicy):
+            policy.load(scenario)  # what cannot work fails before hours are spent on the others
     jobs = _jobs(every, ordered, len(numbers), processes)
     start_s = time.monotonic()
     parts = run_jobs(jobs, every, ordered, numbers, processes, progress)

@@ -281,7 +281,8 @@ def _of_candidate(policy: str, groups: list[Group], average: Group) -> list[str]
     kept = mean.deadlines_kept
     if not math.isnan(kept.value):
         parts.append(
-            f"It meets {percent(kept.value)} of the deadlines that the oracle meets ({interval(kept, 'percent')})."
+            f"It meets {percent(kept.value)} of the deadlines that the oracle meets "
+            f"({interval(kept, 'percent')})."
         )
     return [f"{text}. {' '.join(parts)}"]
 
