@@ -4,7 +4,7 @@ VENV ?= .venv
 bin := $(VENV)/bin
 pip := $(bin)/python -m pip --disable-pip-version-check
 constraints := -c constraints.txt
-sources := pyproject.toml CMakeLists.txt README.md $(shell find src -type f \( -name '*.py' -o -name '*.pyx' \
+sources := pyproject.toml CMakeLists.txt README.md $(shell find src training -type f \( -name '*.py' -o -name '*.pyx' \
 	-o -name '*.pxd' -o -name '*.pyi' -o -name '*.c' -o -name '*.h' -o -name CMakeLists.txt -o -name '*.onnx' \
 	-o -name '*.json' -o -name '*.toml' -o -name '*.csv' -o -name '*.css' -o -name '*.js' \))
 

@@ -48,4 +48,7 @@ class DQNAgent:
         except Exception as error:  # onnxruntime's own exceptions derive from Exception alone
             log.warning("model %s failed, the heuristic decides: %s", engine.model.version, error)
             return self._decider.settle_by_rule(decision)
-        return self._decider.settle(decision, q_values, engine.model.version, engine.source)
+        model = engine.model
+        return self._decider.settle(
+            decision, q_values, model.version, engine.source, model.calibration, model.guard
+        )

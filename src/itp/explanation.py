@@ -57,7 +57,7 @@ def explain(decision: Decision) -> Explanation:
         expected_time_s = q_value = None
         if streams in considered:
             expected_time_s, whole, meets, q_value = considered[streams]
-            why_not = _why_not(decision, expected_time_s, whole, meets or not any_meets)
+            why_not = _why_not(decision, expected_time_s, q_value, whole, meets or not any_meets)
         else:
             why_not = _why_impossible(decision, paths, streams)
         action = actions.action_of(streams, n_streams)
@@ -85,6 +85,7 @@ def _why_impossible(decision: Decision, paths: list[dict[str, float]], streams: 
 def _why_not(
     decision: Decision,
     expected_time_s: float,
+    q_value: float | None,
     whole: bool,
     open_to_task: bool,
 ) -> str:
@@ -97,7 +98,9 @@ def _why_not(
         return "a share falls under the minimum chunk"
     if decision.explored:
         return "another action was drawn to explore"
-    if decision.q_value is not None:
+    if q_value is not None and decision.q_value is not None:
+        if decision.source == "guard" and q_value > decision.q_value:
+            return "the guard took a rule's action, which is faster by far"
         return "lower Q-value"
     if expected_time_s >= decision.expected_time_s:
         return "not faster"

@@ -1,7 +1,9 @@
 """A model file: ONNX with metadata inside and, as JSON, beside it; loading verifies all of it.
 
 Keys of the metadata that loading reads, each optional: ``schema`` (of the state, 1), ``sha256``
-(of the ONNX file; beside it only), ``version`` (a name for decisions made with it).
+(of the ONNX file; beside it only), ``version`` (a name for decisions made with it), and those of
+``itp.metadata``. A model for streams served in order of arrival may have a variant beside it for
+``srpt``: ``NAME-srpt.onnx``.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from itp import metadata as metadata_of
+from itp._core.calibration import Calibration
+from itp._core.decide import Guard
 from itp._core.state import SCHEMA
 from itp.actions import N_ACTIONS
 from itp.errors import ModelError, SchemaError
@@ -25,6 +30,7 @@ log = logging.getLogger("itp")
 STATE_DIM = 20
 MAX_MODEL_BYTES = 256 * 2**20
 N_PROBES = 64
+VARIANT = "-srpt"
 SHIPPED = Path(__file__).parent / "models"
 
 
@@ -39,6 +45,11 @@ class Model:
         From the metadata, or the file's stem and the first digits of its SHA-256.
     sha256 : str
     metadata : dict
+    service_order : str or None
+        It was trained for; None if it does not say.
+    calibration : Calibration or None
+        Tables of expected time and confidence.
+    guard : Guard or None
     session : onnxruntime.InferenceSession
         One thread, sequential, on the CPU.
     """
@@ -47,16 +58,25 @@ class Model:
     version: str
     sha256: str
     metadata: dict[str, Any] = field(repr=False)
+    service_order: str | None = None
+    calibration: Calibration | None = field(repr=False, default=None)
+    guard: Guard | None = None
     session: Any = field(repr=False)
 
 
 def shipped_models() -> list[str]:
-    """Names of the models that come with the package."""
-    return sorted(path.stem for path in SHIPPED.glob("*.onnx"))
+    """Names of the models that come with the package, each with all its variants."""
+    return sorted(path.stem for path in SHIPPED.glob("*.onnx") if not path.stem.endswith(VARIANT))
 
 
-def find_model(model: str | os.PathLike[str]) -> Path:
-    """The file of a shipped model's name or of a path; ModelError if there is none."""
+def find_model(model: str | os.PathLike[str], service_order: str = "fifo") -> Path:
+    """The file of a shipped model's name or of a path, or its variant for a service order.
+
+    Raises
+    ------
+    ModelError
+        There is none.
+    """
     if not isinstance(model, (str, os.PathLike)):
         raise TypeError(f"model must be a shipped name, a path or None; got {model!r}")
     path = Path(model)
@@ -68,11 +88,15 @@ def find_model(model: str | os.PathLike[str]) -> Path:
             f"no model at {os.fspath(model)!r}: it is neither a file nor a shipped model ({names}); "
             "pass the path of an .onnx file, or model=None for the heuristic"
         )
-    return path
+    variant = path.with_name(f"{path.stem}{VARIANT}.onnx")
+    return variant if service_order == "srpt" and variant.is_file() else path
 
 
-def load_model(model: str | os.PathLike[str]) -> Model:
+def load_model(model: str | os.PathLike[str], service_order: str = "fifo") -> Model:
     """Load a model and verify file, metadata, schema, shapes and answers on probe states.
+
+    Where it has a variant for `service_order`, that is loaded; one that was trained for another order is
+    served with a warning in the log.
 
     Raises
     ------
@@ -81,7 +105,7 @@ def load_model(model: str | os.PathLike[str]) -> Model:
     SchemaError
         Made for another state schema.
     """
-    path = find_model(model)
+    path = find_model(model, service_order)
     try:
         size_bytes = path.stat().st_size
         if size_bytes > MAX_MODEL_BYTES:
@@ -103,9 +127,23 @@ def load_model(model: str | os.PathLike[str]) -> Model:
             raise SchemaError(f"{path}: made for state schema {schema!r}; this version has schema {SCHEMA}")
     if "schema" not in metadata:
         log.warning("%s: no schema in its metadata; taken as schema %d", path, SCHEMA)
+    trained_for = metadata_of.service_order(metadata, str(path))
+    if trained_for not in (None, service_order):
+        log.warning("%s: trained for %s; the streams are served by %s", path, trained_for, service_order)
+    calibration = metadata_of.calibration(metadata, str(path))
+    guard = metadata_of.guard(metadata, str(path))
     _check_answers(path, session)
     version = str(metadata.get("version") or f"{path.stem}-{sha256[:8]}")
-    return Model(path=path, version=version, sha256=sha256, metadata=metadata, session=session)
+    return Model(
+        path=path,
+        version=version,
+        sha256=sha256,
+        metadata=metadata,
+        service_order=trained_for,
+        calibration=calibration,
+        guard=guard,
+        session=session,
+    )
 
 
 def _metadata_beside(path: Path) -> dict[str, Any]:

@@ -29,6 +29,8 @@ class Metrics:
 
     total_decisions: int
     model_decisions: int
+    guarded_decisions: int
+    """Of the model's: a rule's action was taken, as the model's was planned to take far longer."""
     heuristic_decisions: int
     explored_decisions: int
     infeasible_decisions: int
@@ -58,7 +60,8 @@ class TaskPartitioner:
     ----------
     model : str, path or None
         A shipped model's name, or the path of an ONNX file: input ``state`` float32[batch, 20],
-        output ``q_values`` float32[batch, 15]. None: the heuristic decides.
+        output ``q_values`` float32[batch, 15]; its variant for the service order, if it has one. None: the
+        heuristic decides.
     engine : {"auto", "onnxruntime", "heuristic"}
         "auto" is onnxruntime with a model and the heuristic without; "heuristic" loads no model.
     n_streams : int
@@ -128,7 +131,7 @@ class TaskPartitioner:
     def _load(self, model: str | os.PathLike[str]) -> OnnxRuntimeEngine:
         if self._network.n_streams != 4:
             raise ValueError(f"a model needs n_streams=4 (state schema 1); got {self._network.n_streams}")
-        return OnnxRuntimeEngine(load_model(model))
+        return OnnxRuntimeEngine(load_model(model, self._network.service_order))
 
     def _check_open(self) -> None:
         if self._closed:
@@ -273,6 +276,7 @@ class TaskPartitioner:
         return Metrics(
             total_decisions=counts["decisions"],
             model_decisions=counts["by_model"],
+            guarded_decisions=counts["guarded"],
             heuristic_decisions=counts["decisions"] - counts["by_model"],
             explored_decisions=counts["explored"],
             infeasible_decisions=counts["infeasible"],

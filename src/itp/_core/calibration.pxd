@@ -1,7 +1,9 @@
-# Confidence as an observed frequency: online histogram binning.
+# Expected time and confidence as observed: online histogram binning, and a model's tables.
 
 cdef enum:
     BINS = 10
+    MAX_EDGES = 32
+    MAX_ROWS = 33 * 33
 
 ctypedef struct Reliability:
     double count[10]        # outcomes whose raw score fell into the bin
@@ -15,3 +17,17 @@ cdef double calibrated(const Reliability* r, double raw) noexcept nogil
 
 cdef void learn(Reliability* r, double raw, double expected_time_s, double actual_time_s,
                 bint success) noexcept nogil
+
+
+cdef class Calibration:
+    cdef int n_time
+    cdef int n_waiting
+    cdef double time_edges[32]
+    cdef double waiting_edges[32]
+    cdef double low[33 * 33]        # quantiles of actual over planned time
+    cdef double middle[33 * 33]
+    cdef double high[33 * 33]
+    cdef double confidence[33 * 33]
+
+    # Of a plan that takes planned_s (finite, > 0), of which the share `waiting` is work ahead of it.
+    cdef int row(self, double planned_s, double waiting) noexcept nogil

@@ -1,11 +1,15 @@
-"""Confidence as an observed frequency: online histogram binning.
+"""Expected time and confidence as observed, not invented.
 
-A decision's raw score is the share of its bytes expected to arrive at the first try. Its bin's
-outcomes correct it: (hits + 10 raw) / (count + 10), a Beta prior of ten observations at the raw
-score (binning as in Zadrozny and Elkan, "Obtaining calibrated probability estimates", ICML 2001).
-A hit is a success within 1.25 times the expected time.
+Online: histogram binning (Zadrozny and Elkan, "Obtaining calibrated probability estimates", ICML 2001).
+A decision's raw confidence is corrected by the outcomes in its bin: (hits + 10 raw) / (count + 10), a Beta
+prior of ten observations at the raw score. A hit is a success within 1.25 times the expected time.
+
+With a model: its tables, fitted on held-out episodes, give the raw confidence, and correct the planned
+completion time by what such plans came to. Without, the plan stands as it is, and the raw confidence is the
+share of the bytes expected to arrive at the first try.
 """
-from libc.math cimport fabs, isfinite, log
+cimport cython
+from libc.math cimport fabs, isfinite, log, log2
 
 TOLERANCE = 1.25
 PRIOR_OBSERVATIONS = 10.0
@@ -33,3 +37,54 @@ cdef void learn(Reliability* r, double raw, double expected_time_s, double actua
     if success and isfinite(expected_time_s) and expected_time_s > 0.0 and actual_time_s > 0.0:
         r.error_sum += fabs(log(actual_time_s / expected_time_s))
         r.error_count += 1.0
+
+
+@cython.final
+cdef class Calibration:
+    """A model's tables; whoever reads them from a file has checked them.
+
+    Plans are alike that take about as long and wait about as great a part of it: row
+    ``t * (len(waiting_edges) + 1) + w`` for a planned time with t edges at or below it, and a share of
+    waiting with w.
+
+    Parameters
+    ----------
+    time_edges_log2_s, waiting_edges : sequence of float
+        Ascending, at most 32 each: log2 of planned seconds; shares within 0 to 1.
+    time_ratio : sequence of (float, float, float)
+        A row each: 5, 50 and 95 % quantiles of actual over planned time.
+    confidence : sequence of float
+        A row each: P(success within 1.25 times the corrected time).
+    """
+
+    def __cinit__(self, *, time_edges_log2_s, waiting_edges, time_ratio, confidence):
+        cdef int i
+        self.n_time = len(time_edges_log2_s)
+        self.n_waiting = len(waiting_edges)
+        n_rows = (self.n_time + 1) * (self.n_waiting + 1)
+        if self.n_time > MAX_EDGES or self.n_waiting > MAX_EDGES:
+            raise ValueError(f"expected at most {MAX_EDGES} edges; got {self.n_time} and {self.n_waiting}")
+        if len(time_ratio) != n_rows or len(confidence) != n_rows:
+            raise ValueError(f"expected {n_rows} rows; got {len(time_ratio)} and {len(confidence)}")
+        for i in range(self.n_time):
+            self.time_edges[i] = time_edges_log2_s[i]
+        for i in range(self.n_waiting):
+            self.waiting_edges[i] = waiting_edges[i]
+        for i in range(n_rows):
+            self.low[i], self.middle[i], self.high[i] = time_ratio[i]
+            self.confidence[i] = confidence[i]
+
+    cdef int row(self, double planned_s, double waiting) noexcept nogil:
+        cdef double time = log2(planned_s)
+        cdef int t = 0, w = 0
+        while t < self.n_time and self.time_edges[t] <= time:
+            t += 1
+        while w < self.n_waiting and self.waiting_edges[w] <= waiting:
+            w += 1
+        return t * (self.n_waiting + 1) + w
+
+    def look_up(self, double planned_s, double waiting):
+        """(5 %, 50 %, 95 % of the time in s, confidence) of a plan; for tests and explanations."""
+        cdef int row = self.row(planned_s, waiting)
+        return (planned_s * self.low[row], planned_s * self.middle[row], planned_s * self.high[row],
+                self.confidence[row])

@@ -2,7 +2,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from itp._core.alloc cimport Rule
-from itp._core.calibration cimport Reliability
+from itp._core.calibration cimport Calibration, Reliability
 from itp._core.decision cimport Decision, Plan
 from itp._core.heuristic cimport Candidates, Policy
 from itp._core.reward cimport RewardWeights
@@ -16,6 +16,7 @@ cdef enum:
 ctypedef struct Counters:
     uint64_t decisions
     uint64_t by_model
+    uint64_t guarded
     uint64_t explored
     uint64_t infeasible
     uint64_t outcomes
@@ -23,6 +24,14 @@ ctypedef struct Counters:
     uint64_t bytes_decided
     uint64_t retransmitted_bytes
     double reward_sum
+
+
+# The rule that decides where a model's plan takes more than `threshold` times as long as the rule's.
+cdef class Guard:
+    cdef Policy policy
+    cdef readonly double threshold
+
+    cdef int rules(self, const Candidates* candidates, int chosen) noexcept nogil
 
 
 cdef class Decider:
@@ -42,7 +51,7 @@ cdef class Decider:
     cdef void _explore_or(self, Plan* plan, const Candidates* candidates, uint32_t greedy) noexcept nogil
     cdef int _by_rule(self, Decision decision) except -1
     cdef int _check_unsettled(self, Decision decision) except -1
-    cdef int _settle(self, Decision decision, Rule split) except -1
+    cdef int _settle(self, Decision decision, Rule split, Calibration calibration) except -1
 
 
 # Fill in mask, chunks, expected time and raw confidence for plan.action_mask.

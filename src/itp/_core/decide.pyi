@@ -2,11 +2,23 @@ from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import Self
 
+from itp._core.calibration import Calibration
 from itp._core.decision import Decision
 from itp._core.reward import RewardWeights
 from itp._core.state import NetworkState
 from itp._core.task import Task
+
+GUARD_RULES: tuple[str, ...]
+
+@final
+class Guard:
+    def __new__(cls, rule: str, threshold: float) -> Self: ...
+    @property
+    def rule(self) -> str: ...
+    @property
+    def threshold(self) -> float: ...
 
 @final
 class Decider:
@@ -31,7 +43,13 @@ class Decider:
     def decide(self, task: Task) -> Decision: ...
     def observe(self, task: Task) -> Decision: ...
     def settle(
-        self, decision: Decision, q_values: npt.NDArray[np.float32], model_version: str, source: str
+        self,
+        decision: Decision,
+        q_values: npt.NDArray[np.float32],
+        model_version: str,
+        source: str,
+        calibration: Calibration | None = None,
+        guard: Guard | None = None,
     ) -> Decision: ...
     def settle_by_rule(self, decision: Decision) -> Decision: ...
     def retract(self, decision: Decision) -> None: ...

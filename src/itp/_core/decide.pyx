@@ -7,7 +7,7 @@ cimport cython
 from cpython.long cimport PyLong_FromLongLong
 from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
-from libc.math cimport INFINITY, isfinite
+from libc.math cimport INFINITY, NAN, isfinite
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from itp._core.alloc cimport WATER_FILLING, Rule
 from itp._core.arguments cimport byte_count, integer, real_between
-from itp._core.calibration cimport BINS, calibrated, learn
+from itp._core.calibration cimport BINS, Calibration, calibrated, learn
 from itp._core.heuristic cimport (
     EXHAUSTIVE_STREAMS,
     LEAST_COMPLETION_TIME,
@@ -38,6 +38,8 @@ from itp._core.state cimport NetworkState, Paths, day_fraction, monotonic_s, pop
 from itp._core.task cimport Task
 
 from itp._core.heuristic import POLICIES as _POLICIES
+
+GUARD_RULES = ("single_best", "least_completion_time")
 
 
 cdef void split_task(Plan* plan, Rule split, const double* success_rate) noexcept nogil:
@@ -67,6 +69,60 @@ cdef void split_task(Plan* plan, Rule split, const double* success_rate) noexcep
         plan.raw_confidence = arrives / <double>demand.size_bytes
     if plan.raw_confidence > 1.0:
         plan.raw_confidence = 1.0
+
+
+cdef void _correct(Plan* plan, Calibration calibration) noexcept nogil:
+    """Expected time, its interval and raw confidence as a model's tables have them."""
+    cdef double first_s = INFINITY, planned_s = plan.expected_time_s
+    cdef int i, row
+    if not isfinite(planned_s) or planned_s <= 0.0:
+        return
+    for i in range(plan.paths.n):
+        if (plan.mask >> i) & 1 and plan.paths.work_ahead_s[i] < first_s:
+            first_s = plan.paths.work_ahead_s[i]
+    row = calibration.row(planned_s, first_s / planned_s)
+    plan.expected_time_s = planned_s * calibration.middle[row]
+    plan.fastest_s = planned_s * calibration.low[row]
+    plan.slowest_s = planned_s * calibration.high[row]
+    plan.raw_confidence = calibration.confidence[row]
+
+
+@cython.final
+cdef class Guard:
+    """Keeps a model's decisions within reach of a rule's.
+
+    Parameters
+    ----------
+    rule : {"single_best", "least_completion_time"}
+    threshold : float
+        At least 1: the model's planned completion time may be so many times the rule's.
+    """
+
+    def __cinit__(self, rule, threshold):
+        if rule not in GUARD_RULES:
+            raise ValueError(f"rule = {rule!r}: expected {' or '.join(GUARD_RULES)}")
+        self.policy = _POLICIES.index(rule)
+        self.threshold = real_between("threshold", threshold, 1.0, 1e9, "1 to 1e9")
+
+    @property
+    def rule(self):
+        """Its name."""
+        return _POLICIES[self.policy]
+
+    cdef int rules(self, const Candidates* c, int chosen) noexcept nogil:
+        """The candidate to take: `chosen`, or the rule's if that one is so much faster."""
+        cdef bint any_meets = any_candidate_meets(c)
+        cdef int k, best = -1
+        if self.policy == LEAST_COMPLETION_TIME:
+            best = least_completion(c)
+        else:
+            for k in range(c.count):
+                if popcount(c.mask[k]) == 1 and (c.meets[k] or not any_meets):
+                    if best < 0 or c.completion_s[k] < c.completion_s[best]:
+                        best = k
+        if best >= 0 and c.completion_s[chosen] > self.threshold * c.completion_s[best]:
+            return best
+        return chosen
 
 
 @cython.final
@@ -187,7 +243,7 @@ cdef class Decider:
         if plan.action_mask == greedy:
             plan.propensity += 1.0 - self.epsilon
 
-    cdef int _settle(self, Decision d, Rule split) except -1:
+    cdef int _settle(self, Decision d, Rule split, Calibration calibration) except -1:
         """Chunks, estimates and the ledger for the chosen action."""
         cdef NetworkState network = self.network
         cdef Plan* plan = &d.plan
@@ -197,6 +253,9 @@ cdef class Decider:
             success_rate[i] = network.streams[i].success_rate
         split_task(plan, split, success_rate)
         plan.feasible = meets_demand(&plan.paths, &plan.demand, plan.mask, plan.expected_time_s)
+        plan.fastest_s = plan.slowest_s = NAN
+        if calibration is not None:
+            _correct(plan, calibration)
         plan.confidence = calibrated(&self.reliability, plan.raw_confidence)
         if network.n_streams <= EXHAUSTIVE_STREAMS:
             d.stream_ids = <tuple>self.ids_of_mask[plan.mask]
@@ -255,21 +314,22 @@ cdef class Decider:
             split = WATER_FILLING
         d.source = "heuristic"
         d.has_q = False
-        return self._settle(d, split)
+        return self._settle(d, split, None)
 
     def observe(self, Task task not None):
         """A Decision that holds its state and waits for ``settle``."""
         return self._observe(task)
 
     def settle(self, Decision decision not None, const float[:, ::1] q_values, str model_version not None,
-               str source not None):
+               str source not None, Calibration calibration=None, Guard guard=None):
         """Complete an observed decision with a model's Q-values (float32[1, 15]).
 
-        Q-values that are not finite are not used: the heuristic decides, and says so by `source`.
+        With `calibration`, time and confidence are the model's; with `guard`, its rule may overrule the
+        model, and says so by `source`. Q-values that are not finite are not used: the heuristic decides, and says so by `source`.
         """
         cdef Plan* plan = &decision.plan
         cdef Candidates c
-        cdef int k, action, best = -1
+        cdef int k, action, kept, best = -1
         cdef bint only_meeting
         self._check_unsettled(decision)
         if plan.paths.n != 4:
@@ -292,8 +352,14 @@ cdef class Decider:
         decision.has_q = True
         decision.source = source
         decision.model_version = model_version
-        self._explore_or(plan, &c, c.mask[best])
-        self._settle(decision, WATER_FILLING)
+        kept = best
+        if guard is not None:
+            kept = guard.rules(&c, best)
+        self._explore_or(plan, &c, c.mask[kept])
+        if kept != best and not plan.explored:
+            decision.source = "guard"
+            self.counters.guarded += 1
+        self._settle(decision, WATER_FILLING, calibration)
         self.counters.by_model += 1
         return decision
 
@@ -318,6 +384,7 @@ cdef class Decider:
             self.network.release_flight(decision.number, decision.plan.mask, False)
             self.counters.decisions -= 1
             self.counters.by_model -= decision.has_q
+            self.counters.guarded -= decision.source == "guard"
             self.counters.explored -= decision.plan.explored
             self.counters.infeasible -= not decision.plan.feasible
             self.counters.bytes_decided -= <uint64_t>decision.plan.demand.size_bytes

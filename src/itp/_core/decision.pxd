@@ -11,7 +11,9 @@ ctypedef struct Plan:
     uint32_t action_mask        # what was chosen ...
     uint32_t mask               # ... and the streams of it that keep a chunk
     int64_t chunks[16]
-    double expected_time_s
+    double expected_time_s      # planned; corrected, where a model's tables say how
+    double fastest_s            # 5 and 95 % quantiles of what it will be; NaN: not known
+    double slowest_s
     double imbalance            # 1 - first planned finish / last planned finish
     double raw_confidence
     double confidence

@@ -1,5 +1,6 @@
 """What was decided for a task, and what was known when deciding."""
 cimport cython
+from libc.math cimport isnan
 from libc.stdint cimport uint32_t
 
 import numpy as np
@@ -53,6 +54,9 @@ cdef class Decision:
         each is a whole copy.
     expected_time_s : float
         Estimated seconds from the decision to completion; infinite if nothing is known to move.
+    expected_time_interval_s : (float, float) or None
+        The task is through within it in 90 of 100 cases, as observed when the model was made; None
+        without a model that tells.
     confidence : float
         P(success within 1.25 x expected_time_s), as observed so far for decisions of its kind.
     feasible : bool
@@ -67,7 +71,8 @@ cdef class Decision:
     propensity : float
         Probability with which this action was taken.
     source : str
-        "onnxruntime" or "heuristic".
+        "onnxruntime", "heuristic", or "guard": the model's action was planned to take so much longer than
+        the best rule's that the rule's was taken.
     model_version : str or None
     state, next_state : numpy.ndarray
         float32[4n + 4]; `next_state` is None until the next decision.
@@ -98,6 +103,12 @@ cdef class Decision:
     @property
     def expected_time_s(self):
         return self.plan.expected_time_s
+
+    @property
+    def expected_time_interval_s(self):
+        if isnan(self.plan.fastest_s):
+            return None
+        return (self.plan.fastest_s, self.plan.slowest_s)
 
     @property
     def confidence(self):
@@ -165,7 +176,8 @@ cdef class Decision:
         return {
             "task_id": self.task.id, "size_bytes": self.task.size_bytes, "number": self.number,
             "stream_ids": list(self.stream_ids), "chunk_sizes": list(self.chunk_sizes),
-            "expected_time_s": self.expected_time_s, "confidence": self.confidence,
+            "expected_time_s": self.expected_time_s,
+            "expected_time_interval_s": self.expected_time_interval_s, "confidence": self.confidence,
             "feasible": self.feasible, "action": self.action, "q_value": self.q_value,
             "explored": self.explored, "propensity": self.propensity, "source": self.source,
             "model_version": self.model_version, "decided_at_s": self.decided_at_s,
