@@ -120,24 +120,6 @@ def test_it_goes_to_another_process(tmp_path):
     np.testing.assert_array_equal(*outcomes)
 
 
-@pytest.mark.parametrize(
-    "guard",
-    [
-        {"rule": "pull", "threshold": 2.0},
-        {"rule": "single_best", "threshold": 0.0},
-        {"rule": "single_best", "threshold": "much"},
-        {"rule": "single_best", "threshold": float("nan")},
-        {"rule": "single_best"},
-        "single_best",
-    ],
-)
-def test_a_guard_that_is_none_is_refused(guard, tmp_path):
-    path = net(tmp_path / "net.onnx", guard=guard)
-    with pytest.raises(ModelError, match=r"net\.onnx: guard"):
-        ModelPolicy(path).begin(simulator())
-    ModelPolicy(path, guard=False).begin(simulator())
-
-
 def test_models_decide_over_four_streams(model):
     three = load({"paths": [{"rate_mbit": 10, "rtt_ms": 5}] * 3})
     with pytest.raises(ModelError, match=r"over 4 streams; .* has 3"):

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from itp._core.decide import Guard
 from itp.errors import ModelError
-from itp.model import Model, find_model, load_model, shipped_models
+from itp.model import find_model, load_model, shipped_models
 from itp.scenario import Scenario
 from itp.simulator import Simulator, masks_of_actions
 
@@ -28,32 +28,6 @@ NO_GUARD = ":no-guard"
 _SUFFIX = ".onnx"
 _MODEL_STREAMS = 4
 _WATER_FILLING = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Guard:
-    """Where a model's plan takes more than `threshold` times that of the rule, the rule decides."""
-
-    rule: str
-    threshold: float
-
-    RULES = ("single_best", "least_completion_time")
-
-    @classmethod
-    def of(cls, model: Model) -> _Guard | None:
-        """The guard that a model's metadata asks for."""
-        said = model.metadata.get("guard")
-        if said is None:
-            return None
-        try:
-            guard = cls(said["rule"], float(said["threshold"]))
-        except (KeyError, TypeError, ValueError):
-            raise ModelError(f"{model.path}: guard: expected rule and threshold; got {said!r}") from None
-        if guard.rule not in cls.RULES or not guard.threshold > 0.0:
-            raise ModelError(
-                f"{model.path}: guard: expected {' or '.join(cls.RULES)} and more than 0; got {said!r}"
-            )
-        return guard
 
 
 class ModelPolicy:
@@ -73,7 +47,7 @@ class ModelPolicy:
     name : str
     path : Path
     named : bool
-        The name was chosen, and is nothing but a name.
+        The name was given; another one may change, to tell files of one name apart.
     heeds_guard : bool
     spec : str
         What `itp.baselines.make` makes this policy of.
@@ -96,11 +70,11 @@ class ModelPolicy:
         self.heeds_guard = guard
         self.decisions = self.guarded = 0
         self.overruled = np.zeros(0, dtype=np.bool_)
-        self._guard: _Guard | None = None
+        self._guard: Guard | None = None
         self._session: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_session": None}
+        return {**self.__dict__, "_session": None, "_guard": None}
 
     @property
     def has_guard(self) -> bool:
@@ -120,11 +94,11 @@ class ModelPolicy:
                 f"{self.path}: models decide over {_MODEL_STREAMS} streams; "
                 f"{scenario.name} has {scenario.n_streams}"
             )
-        model = _load(self.path, scenario.service_order)
+        model = load_model(self.path, scenario.service_order)
         if isinstance(model.session.get_inputs()[0].shape[0], int):
             raise ModelError(f"{model.path}: takes one state at a time; export it with a batch of any size")
         self._session = model.session
-        self._guard = _Guard.of(model) if self.heeds_guard else None
+        self._guard = model.guard if self.heeds_guard else None
 
     def begin(self, sim: Simulator) -> None:
         self.load(sim.scenario)
@@ -144,12 +118,6 @@ class ModelPolicy:
         self.decisions += int(waits.sum())
         self.guarded += int(self.overruled.sum())
         return masks, np.full(sim.n_envs, _WATER_FILLING, dtype=np.int32)
-
-
-def _load(path: Path, service_order: str) -> Model:
-    """The variant for a service order where there is one, else the model itself."""
-    variant = path.with_name(f"{path.stem}-{service_order}{_SUFFIX}")
-    return load_model(variant if variant.is_file() else path)
 
 
 def model_of(spec: str) -> tuple[str, bool]:
