@@ -7,17 +7,16 @@ behind that its guard stands aside.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
-from itertools import count
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from itp._core.decide import Guard
 from itp.errors import ModelError
 from itp.model import find_model, load_model, shipped_models
+from itp.scenario import Scenario
 from itp.simulator import Simulator, masks_of_actions
 
 if TYPE_CHECKING:
@@ -47,6 +46,9 @@ class ModelPolicy:
     ----------
     name : str
     path : Path
+    named : bool
+        The name was given; another one may change, to tell files of one name apart.
+    heeds_guard : bool
     spec : str
         What `itp.baselines.make` makes this policy of.
     decisions, guarded : int
@@ -61,9 +63,10 @@ class ModelPolicy:
 
     def __init__(self, model: str | os.PathLike[str], *, guard: bool = True, name: str | None = None) -> None:
         suffix = "" if guard else NO_GUARD
-        self.path = find_model(model).resolve()
+        self.path = Path(os.path.abspath(find_model(model)))
         self.spec = os.fspath(model) + suffix
-        self.name = self.path.stem + suffix if name is None else name
+        self.named = name is not None
+        self.name = name or self.path.stem + suffix
         self.heeds_guard = guard
         self.decisions = self.guarded = 0
         self.overruled = np.zeros(0, dtype=np.bool_)
@@ -78,20 +81,27 @@ class ModelPolicy:
         """Whether a guard stands by, as `begin` found it."""
         return self._guard is not None
 
-    def begin(self, sim: Simulator) -> None:
-        """Load the model for this simulator's service order."""
-        if sim.n_streams != _MODEL_STREAMS:
+    def load(self, scenario: Scenario) -> None:
+        """Load the model for this scenario's service order.
+
+        Raises
+        ------
+        ModelError
+            It cannot serve here.
+        """
+        if scenario.n_streams != _MODEL_STREAMS:
             raise ModelError(
                 f"{self.path}: models decide over {_MODEL_STREAMS} streams; "
-                f"{sim.scenario.name} has {sim.n_streams}"
+                f"{scenario.name} has {scenario.n_streams}"
             )
-        model = load_model(self.path, sim.scenario.service_order)
+        model = load_model(self.path, scenario.service_order)
         if isinstance(model.session.get_inputs()[0].shape[0], int):
-            raise ModelError(
-                f"{model.path}: takes one state at a time; export it with a free batch dimension"
-            )
+            raise ModelError(f"{model.path}: takes one state at a time; export it with a batch of any size")
         self._session = model.session
         self._guard = model.guard if self.heeds_guard else None
+
+    def begin(self, sim: Simulator) -> None:
+        self.load(sim.scenario)
         self.decisions = self.guarded = 0
 
     def act(self, sim: Simulator) -> Choice:
@@ -128,17 +138,23 @@ def is_model(spec: str) -> bool:
     return model.endswith(_SUFFIX) or model in shipped_models()
 
 
-def name_apart(policies: Iterable[ModelPolicy], taken: Collection[str]) -> None:
-    """Name files of one name, or of a policy's, by as much of their paths as tells them apart."""
-    given = list(policies)
-    paths = {policy.path for policy in given}
-    for policy in given:
-        others = paths - {policy.path}
-        for depth in count(1):
-            name = _tail(policy.path, depth)
-            if name not in taken and all(_tail(other, depth) != name for other in others):
+def name_apart(models: Iterable[ModelPolicy], taken: Iterable[str]) -> None:
+    """Name models of one file name, or of another policy's, by as much of their paths as tells them apart.
+
+    Those whose name was chosen keep it.
+    """
+    given = list(models)
+    chosen = {*taken, *(model.name for model in given if model.named)}
+    paths = {model.path for model in given}
+    for model in given:
+        if model.named:
+            continue
+        others = paths - {model.path}
+        for depth in range(1, len(model.path.parts) + 1):
+            name = _tail(model.path, depth)
+            if name not in chosen and all(_tail(other, depth) != name for other in others):
                 break
-        policy.name = name + ("" if policy.heeds_guard else NO_GUARD)
+        model.name = name + ("" if model.heeds_guard else NO_GUARD)
 
 
 def _tail(path: Path, depth: int) -> str:
