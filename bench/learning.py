@@ -15,14 +15,14 @@ import time
 
 import gymnasium
 import torch
-from itp_training.collect import training_scenario
-from itp_training.config import TrainingConfig
-from itp_training.trainer import Round, Trainer
-from itp_training.validation import NetworkPolicy, Validation
 from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback
 
 from itp import baselines
+from itp_training.collect import training_scenario
+from itp_training.config import TrainingConfig
+from itp_training.trainer import Round, Trainer
+from itp_training.validation import NetworkPolicy, Validation
 
 CPU = torch.device("cpu")
 JUDGED_EVERY_S = 2.0

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from itp_training.config import TrainingConfig, preset
-from itp_training.trainer import Trainer
-from itp_training.validation import Validation
 
 from itp import baselines
 from itp.reporting.files import write_text
+from itp_training.config import TrainingConfig, preset
+from itp_training.trainer import Trainer
+from itp_training.validation import Validation
 
 ALONE = {
     "look_ahead_share": 0.0,

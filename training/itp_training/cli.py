@@ -76,6 +76,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--device", choices=DEVICES, default="auto", help="auto takes a GPU where there is one")
     add("--threads", metavar="N", type=int, default=1, help="of PyTorch (default: %(default)s)")
     add("--out", metavar="FOLDER", type=Path, help="of the run (default: runs/ORDER-seedSEED)")
+    add("--name", default="dqn", help="of the model files (default: %(default)s; %(default)s-srpt for srpt)")
     add("--resume", action="store_true", help="go on with the run in --out")
     add(
         "--load-model",

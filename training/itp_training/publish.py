@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from itp import Simulator, baselines
 from itp._core.decide import Guard
@@ -53,8 +54,9 @@ def publish(
     return export(network, config, folder, name=name, rounds=rounds, fitted=fitted)
 
 
-def _seeds(kind: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
-    return np.arange(WORLDS, dtype=np.uint64) + np.uint64(CALIBRATION_SEED + kind * WORLDS)
+def _seeds(kind: int) -> NDArray[np.uint64]:
+    first = CALIBRATION_SEED + kind * WORLDS
+    return np.arange(first, first + WORLDS, dtype=np.uint64)
 
 
 def _fit_guard(
