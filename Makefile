@@ -12,12 +12,12 @@ build_needs := scikit-build-core cython cython-cmake cmake ninja
 run_needs := numpy onnxruntime 'tomli; python_version < "3.11"' rich blake3 xxhash pyarrow
 test_needs := pytest pytest-benchmark hypothesis scipy onnx matplotlib gymnasium
 # Only the CPU's build of torch: a bare "torch" would bring CUDA along.
-agent_needs := stable-baselines3 torch==2.13.0+cpu
+agent_needs := stable-baselines3 tensorboard torch==2.13.0+cpu
 lint_needs := ruff cython-lint mypy
 # cpprb is the peer of the replay benchmarks.
 bench_needs := cpprb
 
-.PHONY: help demo test test-all lint bench bench-results bench-lab debug-test wheel clean
+.PHONY: help demo test test-all lint bench bench-results bench-lab debug-test train wheel clean
 help:
 	@echo "make demo       move real files over four unequal streams, policies side by side"
 	@echo "make test       linters, types and all tests"
@@ -26,6 +26,7 @@ help:
 	@echo "make bench-results  the same, kept in bench/results.md"
 	@echo "make bench-lab WANLAB=DIR  the simulator against the real kernel (root; MEASURED=FILE: against that, no root)"
 	@echo "make debug-test the core's tests with every Cython check on"
+	@echo "make train      train a model for each service order, in runs/"
 	@echo "make lint       ruff, cython-lint, mypy --strict, stubtest"
 	@echo "make wheel      a wheel in dist/"
 	@echo "make clean      remove everything made here"
@@ -54,6 +55,10 @@ bench-results: $(VENV)/.installed $(VENV)/.test $(VENV)/.bench
 bench-lab: $(VENV)/.installed
 	@$(bin)/python bench/lab/compare.py $(if $(WANLAB),--wanlab $(WANLAB)) \
 		$(if $(MEASURED),--measured $(MEASURED)) --results bench/lab/results.md
+
+train: $(VENV)/.installed $(VENV)/.test
+	@$(bin)/itp train --service-order fifo --out runs/fifo
+	@$(bin)/itp train --service-order srpt --out runs/srpt
 
 debug-test: $(VENV)/.test
 	@echo "--- building with every Cython check on, in $(VENV)-debug"

@@ -9,25 +9,26 @@ there, or at --limit seconds of learning.
 """
 
 import argparse
+import contextlib
 import json
 import time
 
 import gymnasium
 import torch
-from stable_baselines3 import DQN
-from stable_baselines3.common.callbacks import BaseCallback
-
-from itp import baselines
 from itp_training.collect import training_scenario
 from itp_training.config import TrainingConfig
 from itp_training.trainer import Round, Trainer
 from itp_training.validation import NetworkPolicy, Validation
+from stable_baselines3 import DQN
+from stable_baselines3.common.callbacks import BaseCallback
+
+from itp import baselines
 
 CPU = torch.device("cpu")
 JUDGED_EVERY_S = 2.0
 
 
-class Enough(Exception):
+class EnoughError(Exception):
     """As good as the best rule, or out of time."""
 
 
@@ -47,12 +48,10 @@ def itp(config: TrainingConfig, goal: float, limit_s: float) -> list[tuple[float
         spent_s += done.collect_s + done.learn_s
         curve.append((spent_s, done.validation_slowdown))
         if done.validation_slowdown <= goal or spent_s > limit_s:
-            raise Enough
+            raise EnoughError
 
-    try:
+    with contextlib.suppress(EnoughError):
         trainer.run(finished=finished)
-    except Enough:
-        pass
     return curve
 
 

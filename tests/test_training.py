@@ -12,6 +12,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the trainer needs PyTorch: pip install 'itp[train]'")
 
+from itp import Simulator, baselines  # noqa: E402 (after the check for PyTorch)
+from itp.actions import ACTIONS, action_of  # noqa: E402
+from itp.errors import ModelError  # noqa: E402
+from itp.model import load_model  # noqa: E402
+from itp.simulator import masks_of_actions  # noqa: E402
 from itp_training import calibration, export  # noqa: E402
 from itp_training.adam import Adam  # noqa: E402
 from itp_training.collect import Collector, Experiences  # noqa: E402
@@ -21,12 +26,6 @@ from itp_training.learner import PRIORITY_EPS, Learner  # noqa: E402
 from itp_training.network import QNetwork  # noqa: E402
 from itp_training.trainer import Trainer  # noqa: E402
 from itp_training.validation import NetworkPolicy  # noqa: E402
-
-from itp import Simulator, baselines  # noqa: E402 (after the check for PyTorch)
-from itp.actions import ACTIONS, action_of  # noqa: E402
-from itp.errors import ModelError  # noqa: E402
-from itp.model import load_model  # noqa: E402
-from itp.simulator import masks_of_actions  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("default::DeprecationWarning")
 

@@ -30,7 +30,7 @@ ON_SERIES = "#0b0d10"
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)))
 _RULES_SHOWN = 3
 _TIMELINE_TASKS = 40
-_RC: dict[Any, Any] = {
+RC: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "itp",
     "font.family": "sans-serif",
@@ -97,7 +97,7 @@ def charts(report: Report) -> Iterator[tuple[str, Figure]]:
 def svg(figure: Figure) -> str:
     """A figure as SVG text; its size is in the view box alone, so it fills what it is put into."""
     buffer = io.StringIO()
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(RC):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": "ITP"})
     text = buffer.getvalue()
     # Hundredths of a point are enough, and halve the size.
@@ -113,7 +113,7 @@ def completion(report: Report, group: Group) -> Figure:
     shares = np.linspace(0.0, 1.0, report.completion_s.shape[-1])
     drawn = styles(report)
     shown = _shown(report, group)
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(RC):
         figure = Figure(figsize=(5.2, 3.3))
         axes = figure.add_axes((0.145, 0.15, 0.845, 0.82))
         for p, policy in enumerate(report.configuration.policies):
@@ -158,7 +158,7 @@ def gain(report: Report, order: str) -> Figure:
     """Change of slowdown against the reference in every scenario, with intervals."""
     groups, shown = _compared(report, order)
     figure, axes = _rows_figure(groups, shown)
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(RC):
         _intervals(axes, report, {policy: [group.row(policy).change for group in groups] for policy in shown})
         axes.set_xlabel("slowdown against the best classical rule (less is better)")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: _percents(share, "+")))
@@ -171,7 +171,7 @@ def gap(report: Report, order: str) -> Figure:
     groups, shown = _compared(report, order)
     shown = [policy for policy in shown if policy != ORACLE]
     figure, axes = _rows_figure(groups, shown)
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(RC):
         _intervals(
             axes, report, {policy: [group.row(policy).gap_closed for group in groups] for policy in shown}
         )
@@ -193,7 +193,7 @@ def _compared(report: Report, order: str) -> tuple[list[Group], list[str]]:
 
 
 def _rows_figure(groups: list[Group], shown: list[str]) -> tuple[Figure, Axes]:
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(RC):
         height = 1.1 + len(groups) * (0.16 + 0.1 * len(shown))
         # The names of scenarios are of any length.
         figure = Figure(figsize=(5.6, max(2.2, height)), layout="constrained")
@@ -256,7 +256,7 @@ def timeline(report: Report, line: Timeline) -> Figure:
     streams = 1 + max(int(other["stream"].max(initial=0)) for other in compared)
     # Beyond the last start there are only the tails of long tasks.
     end_s = 1.04 * max(other["start_s"].max(initial=1e-3) for other in compared)
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(RC):
         height = 0.9 + 0.42 * streams
         figure = Figure(figsize=(10.5, height))
         axes = figure.add_axes((0.065, 0.55 / height, 0.925, 1.0 - 0.65 / height))

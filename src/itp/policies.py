@@ -22,7 +22,7 @@ from itp.simulator import Simulator, masks_of_actions
 if TYPE_CHECKING:
     from itp.baselines import Choice
 
-__all__ = ["NO_GUARD", "ModelPolicy", "is_model", "model_of", "name_apart"]
+__all__ = ["NO_GUARD", "ModelPolicy", "choose", "is_model", "model_of", "name_apart"]
 
 NO_GUARD = ":no-guard"
 _SUFFIX = ".onnx"
@@ -106,18 +106,24 @@ class ModelPolicy:
 
     def act(self, sim: Simulator) -> Choice:
         q_values = self._session.run(["q_values"], {"state": sim.states})[0]
-        actions = np.where(sim.action_masks, q_values, -np.inf).argmax(axis=1)
-        masks = masks_of_actions(sim.n_streams)[actions]
-        waits = ~sim.done
-        self.overruled = np.zeros(sim.n_envs, dtype=np.bool_)
-        if self._guard is not None:
-            of_rule = sim.choose(self._guard.rule)[0]
-            planned_s = sim.expected_times(np.stack([masks, of_rule], axis=1))
-            self.overruled = waits & (planned_s[:, 0] > self._guard.threshold * planned_s[:, 1])
-            masks = np.where(self.overruled, of_rule, masks)
-        self.decisions += int(waits.sum())
+        masks, self.overruled = choose(sim, q_values, self._guard)
+        self.decisions += int((~sim.done).sum())
         self.guarded += int(self.overruled.sum())
         return masks, np.full(sim.n_envs, _WATER_FILLING, dtype=np.int32)
+
+
+def choose(
+    sim: Simulator, q_values: NDArray[np.float32], guard: Guard | None
+) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
+    """The masks of the open actions of the greatest values[n_envs, 15], and where the guard overruled."""
+    actions = np.where(sim.action_masks, q_values, -np.inf).argmax(axis=1)
+    masks = masks_of_actions(sim.n_streams)[actions]
+    if guard is None:
+        return masks, np.zeros(sim.n_envs, dtype=np.bool_)
+    of_rule = sim.choose(guard.rule)[0]
+    planned_s = sim.expected_times(np.stack([masks, of_rule], axis=1))
+    overruled = ~sim.done & (planned_s[:, 0] > guard.threshold * planned_s[:, 1])
+    return np.where(overruled, of_rule, masks), overruled
 
 
 def model_of(spec: str) -> tuple[str, bool]:

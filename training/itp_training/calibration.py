@@ -43,7 +43,8 @@ def plans(scenario: Scenario, policy: Policy, seeds: NDArray[np.uint64]) -> NDAr
         found["success"][at] = outcomes["success"]
     flat = found.reshape(-1)
     flat["waiting"] = np.clip(flat["waiting"] / flat["planned_s"], 0.0, 1.0)
-    return flat[np.isfinite(flat["planned_s"])]
+    finite: NDArray[np.void] = flat[np.isfinite(flat["planned_s"])]
+    return finite
 
 
 def fit(found: NDArray[np.void]) -> dict[str, Any]:
@@ -74,7 +75,8 @@ def rows(tables: dict[str, Any], found: NDArray[np.void]) -> NDArray[np.int64]:
     """The row of the tables that each plan belongs to."""
     time = np.searchsorted(tables["time_edges_log2_s"], np.log2(found["planned_s"]), side="right")
     waiting = np.searchsorted(tables["waiting_edges"], found["waiting"], side="right")
-    return time * (len(tables["waiting_edges"]) + 1) + waiting
+    row: NDArray[np.int64] = time * (len(tables["waiting_edges"]) + 1) + waiting
+    return row
 
 
 def measure(tables: dict[str, Any], found: NDArray[np.void]) -> dict[str, float]:

@@ -124,7 +124,7 @@ class Collector:
             )
         experiences = _join(state, action, gain, returns, c)
         if c.td_weight == 0.0:
-            experiences = experiences.only(~np.isnan(experiences.returns).all(axis=1))
+            experiences = experiences.only(np.asarray(~np.isnan(experiences.returns).all(axis=1)))
         return experiences, float(reward.mean()), float(log_slowdown.mean())
 
     def look_ahead(self, sim: Simulator, task: int, network: QNetwork | None) -> NDArray[np.float32]:
@@ -156,12 +156,14 @@ class Collector:
         return np.where(effective >= 0, same, np.float32(np.nan))
 
     def _by_rule(self, sim: Simulator) -> NDArray[np.int64]:
-        return self._actions[sim.choose(TEACHERS[self.config.service_order])[0]]
+        actions: NDArray[np.int64] = self._actions[sim.choose(TEACHERS[self.config.service_order])[0]]
+        return actions
 
     def _greedy(self, sim: Simulator, network: QNetwork) -> NDArray[np.int64]:
         with torch.inference_mode():
             values = network(torch.from_numpy(sim.states).to(self.device)).cpu().numpy()
-        return np.where(sim.action_masks, values, -np.inf).argmax(axis=1)
+        actions: NDArray[np.int64] = np.where(sim.action_masks, values, -np.inf).argmax(axis=1)
+        return actions
 
     def _gain(self, outcomes: NDArray[np.void]) -> NDArray[np.float64]:
         if self.config.objective == "reward":
@@ -177,12 +179,16 @@ def training_scenario(config: TrainingConfig) -> Scenario:
         "families": [str(OWN.get(name, name)) for name in config.scenarios],
         "workload": {"load": {"uniform": [low, high]}},
     }
-    return scenario.load(mixture).with_options(service_order=config.service_order, tasks=config.tasks)
+    loaded = scenario.load(mixture).with_options(service_order=config.service_order, tasks=config.tasks)
+    if loaded.n_streams != 4:
+        raise TrainingError(f"the scenarios have {loaded.n_streams} paths; a model decides over 4")
+    return loaded
 
 
 def _log_slowdown(outcomes: NDArray[np.void]) -> NDArray[np.float64]:
     taken_s = outcomes["completed_at_s"] - outcomes["arrived_at_s"]
-    return np.log(taken_s / outcomes["reference_time_s"])
+    logs: NDArray[np.float64] = np.log(taken_s / outcomes["reference_time_s"])
+    return logs
 
 
 def _join(

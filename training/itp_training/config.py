@@ -103,22 +103,25 @@ class TrainingConfig:
         known = {field.name: field.default for field in fields(cls)}
         if unknown := sorted(set(values) - set(known)):
             raise ConfigError(f"no such setting: {', '.join(unknown)}; there are: {', '.join(known)}")
-        return cls(**{k: tuple(v) if isinstance(known[k], tuple) else v for k, v in values.items()})
+        given: dict[str, Any] = {k: tuple(v) if isinstance(known[k], tuple) else v for k, v in values.items()}
+        return cls(**given)
 
-    def with_text(self, name: str, text: str) -> TrainingConfig:
-        """With one setting changed, as written on a command line: lists by commas."""
+    def with_text(self, texts: Mapping[str, str]) -> TrainingConfig:
+        """With settings changed, as written on a command line: lists by commas."""
         known = {field.name: getattr(self, field.name) for field in fields(self)}
-        if name not in known:
-            raise ConfigError(f"no such setting: {name}; there are: {', '.join(known)}")
-        present = known[name]
-        try:
-            if isinstance(present, tuple):
-                value: Any = tuple(_scalar(type(present[0]), part.strip()) for part in text.split(","))
-            else:
-                value = _scalar(type(present), text)
-        except ValueError:
-            raise ConfigError(f"{name} = {text!r}: expected a value like {present!r}") from None
-        return replace(self, **{name: value})
+        values: dict[str, Any] = {}
+        for name, text in texts.items():
+            if name not in known:
+                raise ConfigError(f"no such setting: {name}; there are: {', '.join(known)}")
+            present = known[name]
+            try:
+                if isinstance(present, tuple):
+                    values[name] = tuple(_scalar(type(present[0]), part.strip()) for part in text.split(","))
+                else:
+                    values[name] = _scalar(type(present), text)
+            except ValueError:
+                raise ConfigError(f"{name} = {text!r}: expected a value like {present!r}") from None
+        return replace(self, **values)
 
 
 def _scalar(kind: type, text: str) -> Any:
@@ -187,7 +190,7 @@ def _check(c: TrainingConfig) -> None:
     _choice("objective", c.objective, OBJECTIVES)
     for name, most in _COUNTS.items():
         _integer(name, getattr(c, name), 1, most)
-    _integer("teacher_episodes", c.teacher_episodes, 0, c.episodes)
+    _integer("teacher_episodes", c.teacher_episodes, 0, _COUNTS["episodes"])
     _integer("seed", c.seed, 0, 2**31)
     for name, (low, high) in _RANGES.items():
         _number(name, getattr(c, name), low, high)

@@ -101,7 +101,7 @@ class Learner:
         values = self._values(self._on_device(torch.from_numpy(batch["state"]).gather(1, seen)))
         with torch.no_grad():
             found = values.detach().cpu()
-            slope, loss, error = torch.zeros_like(found), 0.0, 0.0
+            slope, loss, error = torch.zeros_like(found), torch.zeros(()), torch.zeros(())
             if wanted is not None:
                 action = (actions_seen == torch.from_numpy(batch["action"])[:, None]).to(found.dtype)
                 difference = ((found - wanted[:, None]) * action).sum(dim=1, keepdim=True)
@@ -144,7 +144,7 @@ class Learner:
             self._chain.backward(slope)
         else:
             self._gradient.zero_()
-            values.backward(slope)
+            torch.autograd.backward(values, slope)
         self.optimizer.step(self.learning_rate)
         if self.config.td_weight:
             self._target_weights.lerp_(self._weights, self.config.target_rate)
@@ -156,7 +156,7 @@ class Learner:
         """R + gamma^n Q'(s', argmax Q(s', .)): chosen by one network, valued by the other."""
         next_state = self._on_device(torch.from_numpy(batch["next_state"]).gather(1, seen))
         best = self.network.eval()(next_state).argmax(dim=1, keepdim=True)
-        future = self.target(next_state).gather(1, best)[:, 0].cpu()
+        future: Tensor = self.target(next_state).gather(1, best)[:, 0].cpu()
         going_on = torch.from_numpy(~batch["done"])
         discount = self.config.gamma**self.config.n_step
         return torch.from_numpy(batch["reward"]) + discount * going_on * future

@@ -73,7 +73,7 @@ class QNetwork(nn.Module):
 
     def forward(self, state: Tensor) -> Tensor:
         features = self.body(2.0 * state - 1.0)
-        advantage = self.advantage(features)
+        advantage: Tensor = self.advantage(features)
         if self.value is None:
             return advantage
         value: Tensor = self.value(features)

@@ -53,8 +53,12 @@ class Moment:
     updates: int
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818 (it is no error)
     """The run was asked to stop, and is saved."""
+
+
+def _fail(error: OSError) -> None:
+    raise error
 
 
 class Trainer:
@@ -106,6 +110,7 @@ class Trainer:
         self,
         tick: Callable[[Moment], None] = lambda _: None,
         finished: Callable[[Round], None] = lambda _: None,
+        not_saved: Callable[[OSError], None] = _fail,
     ) -> None:
         """Train to the end.
 
@@ -115,6 +120,8 @@ class Trainer:
             Called often, with where the run stands.
         finished : callable
             Called after every round.
+        not_saved : callable
+            Called when a checkpoint on the way cannot be written; without it the run ends there.
 
         Raises
         ------
@@ -122,6 +129,8 @@ class Trainer:
             `stop` was set; what was learnt is saved.
         TrainingError
             The loss is not finite, or nothing can be learnt; the last checkpoint stands.
+        OSError
+            The end of the run, or where it was stopped, cannot be saved; the last checkpoint stands.
         """
         try:
             while len(self.rounds) < self.n_rounds:
@@ -129,8 +138,13 @@ class Trainer:
                     self._collect(tick)
                 self._learn(tick)
                 finished(self._finish_round())
-                if self._due():
+                if len(self.rounds) == self.n_rounds:
                     self.save()
+                elif self._due():
+                    try:
+                        self.save()
+                    except OSError as error:
+                        not_saved(error)
         except Interrupted:
             self.save()
             raise
@@ -213,9 +227,7 @@ class Trainer:
 
     def _due(self) -> bool:
         before = (len(self.rounds) - 1) * self.config.envs
-        return self.episodes // self.save_every > before // self.save_every or (
-            len(self.rounds) == self.n_rounds
-        )
+        return self.episodes // self.save_every > before // self.save_every
 
     # --- checkpoints ---
 
@@ -241,12 +253,11 @@ class Trainer:
         checkpoint.save(self.folder / CHECKPOINT, content)
 
     @classmethod
-    def resume(cls, folder: Path, device: torch.device, save_every: int = 100) -> Trainer:
-        """Go on where the checkpoint in a run's folder stands; CheckpointError if it cannot be used."""
-        path = folder / CHECKPOINT
+    def resume(cls, path: Path, device: torch.device, save_every: int = 100) -> Trainer:
+        """Go on where a checkpoint stands, in its folder; CheckpointError if it cannot be used."""
         content = checkpoint.load(path)
         try:
-            trainer = cls(TrainingConfig.from_dict(content["config"]), device, folder, save_every)
+            trainer = cls(TrainingConfig.from_dict(content["config"]), device, path.parent, save_every)
             trainer._restore(content)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{path}: does not fit: {' '.join(str(error).split())[:300]}") from error

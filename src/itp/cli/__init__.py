@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from itp import __version__
 from itp.errors import ItpError
 
-COMMANDS = ("demo", "info", "recv", "send", "bench", "evaluate", "simulate")
+COMMANDS = ("demo", "info", "recv", "send", "bench", "evaluate", "simulate", "train")
 
 
 class UsageError(Exception):

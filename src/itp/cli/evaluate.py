@@ -145,7 +145,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(report.to_json())
     else:
-        _print(report, Console(file=sys.stdout, highlight=False))
+        print_report(report, Console(file=sys.stdout, highlight=False))
     for path in written:
         console.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
     return 0
@@ -274,7 +274,8 @@ def _progress(console: Console) -> Progress:
     return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
 
 
-def _print(report: Report, console: Console) -> None:
+def print_report(report: Report, console: Console) -> None:
+    """Show the tables and what follows from them."""
     analysis = report.analysis
     several = len(report.configuration.scenarios) > 1
     for group in (*analysis.groups, *(analysis.averages if several else ())):
