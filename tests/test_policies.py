@@ -306,6 +306,12 @@ def test_everything_is_in_the_report(evaluated, tmp_path):
         assert "--rate-scale 2.0" in plain
 
 
+def test_charts_are_drawn_whatever_the_names(evaluated, tmp_path):
+    names = {path.name for path in evaluated[0].plot(tmp_path)}
+    for order in ("fifo", "srpt"):
+        assert any(name.startswith("completion-") and name.endswith(f"{order}.svg") for name in names)
+
+
 def test_a_model_that_cannot_serve_fails_before_the_others_begin(tmp_path):
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"garbage")

@@ -114,6 +114,13 @@ def changed(report, change):
         (lambda c: c["configuration"].update(seeds=[True] * 12), "seeds: expected a list of int"),
         (lambda c: c["configuration"].update(reference="nobody"), "'nobody' is not among the policies"),
         (lambda c: c["configuration"].update(load="high"), "load: expected a number"),
+        (lambda c: c["configuration"].update(replicas=["nobody"]), "replicas: 'nobody' is not among"),
+        (
+            lambda c: c["configuration"].update(replicas=["pull", "pull"]),
+            "replicas: something is there twice",
+        ),
+        (lambda c: c["configuration"].update(rate_scale=0), "rate_scale: expected a number above 0"),
+        (lambda c: c["configuration"].update(rate_scale=None), "rate_scale: expected a number above 0"),
         (lambda c: c["configuration"].update(command=7), "command: expected a text"),
         (lambda c: c["timelines"][0].update(policy="nobody"), "'nobody' is not in the configuration"),
         (lambda c: c["timelines"][0].update(intervals=[[1, 2]]), "report: "),
