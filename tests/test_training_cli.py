@@ -141,8 +141,8 @@ def test_a_run_leaves_its_files(finished: Path) -> None:
         "config.json",
         "metrics.jsonl",
         "checkpoint.pt",
-        "dqn-fifo.onnx",
-        "dqn-fifo.json",
+        "dqn.onnx",
+        "dqn.json",
         "curves.png",
         "tensorboard",
     }
@@ -150,7 +150,7 @@ def test_a_run_leaves_its_files(finished: Path) -> None:
     config = json.loads((finished / "config.json").read_text())
     assert (config["episodes"], config["batch_size"], config["tasks"]) == (8, 16, 20)
     assert (finished / "curves.png").read_bytes().startswith(b"\x89PNG")
-    metadata = load_model(finished / "dqn-fifo.onnx").metadata
+    metadata = load_model(finished / "dqn.onnx").metadata
     assert metadata["training"]["config"] == config
     assert metadata["calibration"]["time_ratio"]
 
@@ -181,11 +181,20 @@ def test_going_on_from_a_model_begins_a_new_run(
         assert 0 < float((mine[name] - weights).abs().max()) < 0.1, name
 
 
+def test_models_of_both_orders_are_variants_of_one(finished: Path, tmp_path: Path) -> None:
+    assert main(["--episodes", "8", *TINY, "--service-order", "srpt", "--out", str(tmp_path)]) == 0
+    for name in ("dqn.onnx", "dqn.json"):
+        shutil.copy(finished / name, tmp_path)
+    for order, name in (("fifo", "dqn.onnx"), ("srpt", "dqn-srpt.onnx")):
+        model = load_model(tmp_path / "dqn.onnx", order)
+        assert (model.path.name, model.service_order) == (name, order)
+
+
 def test_json(tmp_path: Path) -> None:
     done = train("--episodes", 8, *TINY, "--out", tmp_path / "run", "--json")
     *rounds, summary = map(json.loads, done.stdout.splitlines())
     assert [found["episodes"] for found in rounds] == [4, 8]
-    assert summary["model"] == str(tmp_path / "run" / "dqn-fifo.onnx")
+    assert summary["model"] == str(tmp_path / "run" / "dqn.onnx")
     assert (summary["interrupted"], summary["episodes"], summary["updates"]) == (False, 8, 20)
     assert summary["validation_slowdown"] == rounds[-1]["validation_slowdown"]
     assert summary["teacher"] == "single_best"
@@ -236,15 +245,15 @@ def test_evaluation(
     args = ["--load-model", str(run), "--evaluate", "--scenario", "lossy", "--episodes", "2"]
     assert main(args) == 0
     out = capsys.readouterr().out
-    for words in ("lossy, fifo", "dqn-fifo", "single best", "pull"):
+    for words in ("lossy, fifo", "dqn", "single best", "pull"):
         assert words in out
     assert main([*args, "--out", str(tmp_path / "report"), "--json"]) == 0
     report = Report.from_json(capsys.readouterr().out)
-    assert report.configuration.policies == ("dqn-fifo", "single_best", "pull")
+    assert report.configuration.policies == ("dqn", "single_best", "pull")
     assert report.configuration.command.endswith(shlex.join(args))
     written = {path.name for path in (tmp_path / "report").iterdir()}
     assert written == {
-        "dqn-fifo.onnx", "dqn-fifo.json", "evaluation.html", "evaluation.md", "evaluation.json",
+        "dqn.onnx", "dqn.json", "evaluation.html", "evaluation.md", "evaluation.json",
     }  # fmt: skip
     assert (run / "checkpoint.pt").read_bytes() == before
 
@@ -294,11 +303,11 @@ def test_a_second_ctrl_c_leaves_at_once() -> None:
 
 
 def test_resuming_a_finished_run_writes_its_files_again(run: Path, finished: Path) -> None:
-    (run / "dqn-fifo.onnx").unlink()
+    (run / "dqn.onnx").unlink()
     (run / "metrics.jsonl").write_text("doubled\n")
     assert main(["--resume", "--out", str(run)]) == 0
     # The version ends in the digest of the weights.
-    assert load_model(run / "dqn-fifo.onnx").version == load_model(finished / "dqn-fifo.onnx").version
+    assert load_model(run / "dqn.onnx").version == load_model(finished / "dqn.onnx").version
     assert_same_end(run, finished)
 
 

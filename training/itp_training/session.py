@@ -24,6 +24,7 @@ from itp import baselines, evaluation, scenario
 from itp.cli import UsageError
 from itp.cli.evaluate import print_report
 from itp.interrupt import interruptible
+from itp.model import VARIANT
 from itp.report import Report
 from itp.reporting.words import label
 from itp_training import calibration, checkpoint
@@ -293,7 +294,8 @@ def _export(trainer: Trainer, folder: Path) -> Path:
         network,
         config,
         folder,
-        name=f"dqn-{config.service_order}",
+        # Both orders' files in one folder are one model with its variant.
+        name="dqn" + (VARIANT if config.service_order == "srpt" else ""),
         rounds=trainer.rounds,
         fitted={"calibration": calibration.fit(found)},
     )
