@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import random
@@ -24,13 +25,18 @@ torch = pytest.importorskip("torch", reason="the trainer needs PyTorch: pip inst
 for package in ("onnx", "matplotlib", "rich"):
     pytest.importorskip(package, reason=f"the trainer needs {package}: pip install 'itp[train]'")
 
-from itp.model import load_model  # noqa: E402 (after the check for PyTorch)
+from rich.console import Console  # noqa: E402 (after the check for PyTorch)
+
+from itp.model import load_model  # noqa: E402
 from itp.report import Report  # noqa: E402
 from itp_training import checkpoint, session  # noqa: E402
 from itp_training.cli import main  # noqa: E402
 from itp_training.collect import Collector  # noqa: E402
+from itp_training.config import preset  # noqa: E402
 from itp_training.curves import curves  # noqa: E402
-from itp_training.trainer import Round  # noqa: E402
+from itp_training.display import Panel  # noqa: E402
+from itp_training.record import Record  # noqa: E402
+from itp_training.trainer import Moment, Round  # noqa: E402
 
 # TensorBoard's and matplotlib's own.
 pytestmark = pytest.mark.filterwarnings("default::DeprecationWarning")
@@ -234,6 +240,34 @@ def test_without_tensorboard_there_is_a_note(
     assert not (tmp_path / "run" / "tensorboard").exists()
 
 
+def test_the_panel_shows_rounds_and_speed(finished: Path) -> None:
+    rounds = [Round(**json.loads(line)) for line in lines(finished / "metrics.jsonl")]
+    output = io.StringIO()
+    panel = Panel(Console(file=output, force_terminal=True, width=80), rounds[:1], 2)
+    with panel:
+        panel.tick(Moment("collecting", 0.6, 100, 10))
+        panel.finished(rounds)
+    shown = output.getvalue()
+    for done in rounds:
+        assert f"{done.validation_slowdown:.3f}" in shown
+    assert "decisions/s" in shown
+    assert "100%" in shown
+
+
+def test_figures_that_could_not_be_written_come_with_the_next(finished: Path, tmp_path: Path) -> None:
+    rounds = [Round(**json.loads(line)) for line in lines(finished / "metrics.jsonl")]
+    record = Record(tmp_path, preset("default"), [])
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.unlink()
+    metrics.mkdir()
+    with pytest.raises(OSError, match="directory"):
+        record.add(rounds[:1])
+    metrics.rmdir()
+    record.add(rounds)
+    record.close()
+    assert rounds_of(tmp_path) == rounds_of(finished)
+
+
 # --- evaluation ---
 
 
@@ -256,6 +290,13 @@ def test_evaluation(
         "dqn.onnx", "dqn.json", "evaluation.html", "evaluation.md", "evaluation.json",
     }  # fmt: skip
     assert (run / "checkpoint.pt").read_bytes() == before
+
+
+def test_an_evaluation_leaves_other_runs_alone(
+    run: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--load-model", str(finished), "--evaluate", "--out", str(run)]) == 2
+    assert "holds another run" in capsys.readouterr().err
 
 
 # --- stopped, killed, resumed ---
