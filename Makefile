@@ -17,6 +17,10 @@ lint_needs := ruff cython-lint mypy
 # cpprb is the peer of the replay benchmarks.
 bench_needs := cpprb
 
+# Whom a model is held against.
+rivals := $(addprefix --policy ,round_robin equal_split single_best size_interval least_completion_time \
+	least_completion_time_proportional linucb oracle)
+
 .PHONY: help demo test test-all lint bench bench-results bench-lab debug-test train wheel clean
 help:
 	@echo "make demo       move real files over four unequal streams, policies side by side"
@@ -26,7 +30,7 @@ help:
 	@echo "make bench-results  the same, kept in bench/results.md"
 	@echo "make bench-lab WANLAB=DIR  the simulator against the real kernel (root; MEASURED=FILE: against that, no root)"
 	@echo "make debug-test the core's tests with every Cython check on"
-	@echo "make train      train a model for each service order, in runs/"
+	@echo "make train      train the shipped model again, for both service orders, and evaluate it: runs/models"
 	@echo "make lint       ruff, cython-lint, mypy --strict, stubtest"
 	@echo "make wheel      a wheel in dist/"
 	@echo "make clean      remove everything made here"
@@ -57,8 +61,10 @@ bench-lab: $(VENV)/.installed
 		$(if $(MEASURED),--measured $(MEASURED)) --results bench/lab/results.md
 
 train: $(VENV)/.installed $(VENV)/.test
-	@$(bin)/itp train --service-order fifo --out runs/fifo
-	@$(bin)/itp train --service-order srpt --out runs/srpt
+	@$(bin)/itp train --service-order fifo --out runs/fifo --name dqn_v1
+	@$(bin)/itp train --service-order srpt --out runs/srpt --name dqn_v1
+	@mkdir -p runs/models && cp runs/fifo/dqn_v1.* runs/srpt/dqn_v1-srpt.* runs/models
+	@$(bin)/itp evaluate --policy runs/models/dqn_v1.onnx $(rivals) --markdown runs/models/evaluation.md
 
 debug-test: $(VENV)/.test
 	@echo "--- building with every Cython check on, in $(VENV)-debug"

@@ -9,6 +9,7 @@ there, or at --limit seconds of learning.
 """
 
 import argparse
+import contextlib
 import json
 import time
 
@@ -27,7 +28,7 @@ CPU = torch.device("cpu")
 JUDGED_EVERY_S = 2.0
 
 
-class Enough(Exception):
+class EnoughError(Exception):
     """As good as the best rule, or out of time."""
 
 
@@ -47,12 +48,10 @@ def itp(config: TrainingConfig, goal: float, limit_s: float) -> list[tuple[float
         spent_s += done.collect_s + done.learn_s
         curve.append((spent_s, done.validation_slowdown))
         if done.validation_slowdown <= goal or spent_s > limit_s:
-            raise Enough
+            raise EnoughError
 
-    try:
+    with contextlib.suppress(EnoughError):
         trainer.run(finished=finished)
-    except Enough:
-        pass
     return curve
 
 

@@ -7,7 +7,9 @@ from itp.reporting.metrics import METRICS, N_QUANTILES
 from itp.simulator import TIMELINE
 
 
-def made_up(log_slowdowns, *, noise=0.1, scenarios=("lossy", "mixed"), reference=None, n_seeds=12):
+def made_up(
+    log_slowdowns, *, noise=0.1, scenarios=("lossy", "mixed"), reference=None, n_seeds=12, replicas=()
+):
     """A report in which each policy has about this mean log slowdown everywhere."""
     policies = tuple(log_slowdowns)
     orders = ("fifo", "srpt")
@@ -32,8 +34,10 @@ def made_up(log_slowdowns, *, noise=0.1, scenarios=("lossy", "mixed"), reference
         tasks=(200,) * len(scenarios),
         service_orders=orders,
         policies=policies,
+        replicas=tuple(replicas),
         seeds=tuple(range(1_000_000, 1_000_000 + n_seeds)),
         load=None,
+        rate_scale=1.0,
         reference=reference,
         version="0.1.0",
         command="itp evaluate --seeds 12",

@@ -12,6 +12,7 @@ import pytest
 
 from itp.baselines import NAMES, TEST_SEED
 from itp.cli import main
+from itp.overhead import dense_chain
 from itp.report import Report
 from itp.scenario import FAMILIES
 from processes import group_of
@@ -85,6 +86,32 @@ def test_command_in_the_report_repeats_it(tmp_path, capsys):
     assert again == report
 
 
+def test_models_stand_beside_rules(tmp_path, capsys):
+    guard = {"rule": "single_best", "threshold": 1.2}
+    path = dense_chain(tmp_path / "net.onnx", layers=(20, 8, 15), metadata={"schema": 1, "guard": guard})
+    for k in range(2):
+        (tmp_path / f"seed{k}").mkdir()
+        dense_chain(tmp_path / f"seed{k}" / "model.onnx", layers=(20, 8, 15), seed=k, metadata={"schema": 1})
+    command = ["evaluate", *ONE, "--policy", str(path), f"{path}:no-guard", "--rate-scale", "4"]
+    command += ["--replicas", str(tmp_path / "seed*" / "model.onnx")]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    for text in ("net", "net:no-guard", "seed0/model", "over 2 training seeds", "the guard of net makes"):
+        assert text in out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "…" not in out
+    assert main([*command, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    repeated = shlex.split(report["configuration"]["command"])
+    assert main([*repeated[1:], "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    for content in (report, again):
+        content["configuration"].pop("duration_s")
+    assert again == report
+    assert again["configuration"]["rate_scale"] == 4.0
+    assert again["configuration"]["replicas"] == ["seed0/model", "seed1/model"]
+
+
 def test_trace_goes_to_the_scenarios_that_name_one(tmp_path, capsys):
     trace = tmp_path / "trace.csv"
     trace.write_text("t,mbit\n0,20\n1,5\n2,40\n")
@@ -114,6 +141,12 @@ def test_trace_goes_to_the_scenarios_that_name_one(tmp_path, capsys):
         (["--first-seed", "3"], f"--first-seed must be from {TEST_SEED}"),
         (["--tasks", "0"], "--tasks must be from 1"),
         (["--processes", "0"], "--processes must be from 1"),
+        (["--rate-scale", "0"], "--rate-scale must be more than 0"),
+        (["--policy", "none.onnx"], "--policy none.onnx: no such file"),
+        (["--policy", "none.onnx:no-guard"], "no such file"),
+        (["--policy", "pull:no-guard"], "--policy pull:no-guard: there are"),
+        (["--replicas", "/no/such/*.onnx"], "--replicas /no/such/*.onnx: no such file"),
+        (["--replicas", "/dev/nul*"], "--replicas /dev/null: expected .onnx files"),
         (["--load", "nan"], "--load must be more than 0"),
         (["--html", "/no/such/folder/report.html"], "--html must be a file"),
         (["--markdown", "/"], "--markdown must be a file"),
@@ -166,5 +199,6 @@ def test_ctrl_c_ends_it_and_its_processes():
 def test_help_names_every_option():
     done = itp("evaluate", "--help")
     assert done.returncode == 0
-    for option in ("--policy", "--scenario", "--seeds", "--service-order", "--html", "--trace", "--regions"):
+    options = "--policy --scenario --seeds --service-order --html --trace --regions --replicas --rate-scale"
+    for option in (*options.split(), ":no-guard"):
         assert option in done.stdout

@@ -15,6 +15,7 @@ from pyarrow import parquet
 from itp import baselines
 from itp.baselines import mean_log_slowdown
 from itp.cli import main
+from itp.overhead import dense_chain
 from itp.simulator import Simulator
 
 ITP = [sys.executable, "-c", "import sys; from itp.cli import main; sys.exit(main())"]
@@ -62,6 +63,26 @@ def test_a_table_for_people(capsys, tmp_path):
         assert archive["state"].shape == (120, 20)
         assert json.loads(str(archive["metadata"]))["epsilon"] == 0.25
     assert "\x1b" not in out + err
+
+
+def test_a_model_decides(capsys, tmp_path):
+    guard = {"rule": "single_best", "threshold": 1.2}
+    path = dense_chain(tmp_path / "net.onnx", layers=(20, 8, 15), metadata={"schema": 1, "guard": guard})
+    options = ["flaky", "--episodes", 5, "--seed", 12, "--tasks", 20, "--envs", 2, "--policy"]
+    code, out, _ = itp(capsys, *options, path, "--json")
+    sim, policy = Simulator("flaky", seeds=range(12, 17), tasks=20), baselines.make(str(path))
+    policy.begin(sim)
+    outcomes = baselines.run(sim, policy)
+    report = json.loads(out)
+    assert (code, report["policy"]) == (0, "net")
+    assert report["figures"]["slowdown"] == pytest.approx(np.exp(mean_log_slowdown(outcomes)))
+    assert report["figures"]["guarded"] == pytest.approx(policy.guarded / policy.decisions)
+    assert "decided by the guard" in itp(capsys, *options, path)[1]
+    assert json.loads(itp(capsys, *options, f"{path}:no-guard", "--json")[1])["figures"]["guarded"] is None
+    assert itp(capsys, *options, tmp_path / "none.onnx")[::2] == (
+        2,
+        f"itp simulate: --policy {tmp_path / 'none.onnx'}: no such file\n",
+    )
 
 
 def columns(path):

@@ -526,3 +526,31 @@ def test_as_dict_is_plain():
     assert sum(d["chunk_sizes"]) == 10**6
     assert d["source"] == "heuristic"
     assert d["q_value"] is None
+
+
+@pytest.mark.parametrize("order", ["fifo", "srpt"])
+def test_evaluate_runs_the_policy_in_test_worlds(order):
+    with itp.TaskPartitioner(service_order=order, heuristic="single_best") as p:
+        found = p.evaluate(episodes=3, scenario="heterogeneous")
+        assert p.metrics().total_decisions == 0
+    sim = itp.Simulator("heterogeneous", n_envs=3, seed=1_000_000, service_order=order)
+    outcomes = []
+    while not sim.done.all():
+        sim.step_masks(*sim.choose("single_best"))
+        outcomes.append(sim.completed())
+    outcomes = np.concatenate(outcomes)
+    rewards = [outcomes["reward"][outcomes["env"] == env].mean() for env in range(3)]
+    assert found.mean_reward == pytest.approx(np.mean(rewards))
+    assert found.std_reward == pytest.approx(np.std(rewards))
+    taken_s = outcomes["completed_at_s"] - outcomes["arrived_at_s"]
+    assert found.mean_completion_time_s == pytest.approx(taken_s.mean())
+    assert found.slowdown == pytest.approx(np.exp(np.log(taken_s / outcomes["reference_time_s"]).mean()))
+    assert found.success_rate == pytest.approx(outcomes["success"].mean())
+    assert found.as_dict()["episodes"] == 3
+
+
+def test_evaluate_refuses_what_it_cannot_do():
+    with itp.TaskPartitioner(n_streams=3) as p, pytest.raises(ValueError, match="4 streams"):
+        p.evaluate()
+    with itp.TaskPartitioner() as p, pytest.raises(ValueError, match="episodes = 0"):
+        p.evaluate(episodes=0)

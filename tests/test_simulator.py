@@ -9,6 +9,7 @@ from itp import PrioritizedReplayBuffer
 from itp.baselines import Rule, mean_log_slowdown, run
 from itp.scenario import FAMILIES, load
 from itp.simulator import SPLITS, Simulator, masks_of_actions
+from reference import water_level, water_shares
 
 pytestmark = pytest.mark.core
 
@@ -655,3 +656,67 @@ def test_a_load_over_one_runs_and_queues_grow():
         depth.append(sim.counters()["in_flight"].mean())
         sim.step_masks(*sim.choose("least_completion_time"))
     assert np.mean(depth[-50:]) > 3 * np.mean(depth[:50])
+
+
+# --- planned times ---
+
+
+def planned_s(size, rates, delays, min_chunk):
+    """When water-filling is through, exactly; the smallest share under the least chunk is left out."""
+    left = list(range(len(rates)))
+    while True:
+        of_left = [rates[i] for i in left], [delays[i] for i in left]
+        shares = water_shares(size, *of_left)
+        smallest = min(range(len(left)), key=shares.__getitem__)
+        if len(left) == 1 or shares[smallest] >= min_chunk:
+            return float(water_level(size, *of_left))
+        del left[smallest]
+
+
+def test_expected_times_are_those_of_water_filling():
+    path = {"rate_mbit": {"uniform": [20, 90]}, "random_outages": {"up_s": 1.0, "down_s": 1.0}}
+    world = load({"paths": [{**path, "rtt_ms": rtt} for rtt in (5, 20, 60, 150)]})
+    sim = Simulator(world, n_envs=20, tasks=30)
+    masks = np.tile(np.arange(16, dtype=np.uint32), (sim.n_envs, 1))
+    planned, nothing, dropped = [], 0, 0
+    while not sim.done.any():
+        times, seen = sim.expected_times(masks), sim.waiting()
+        for env in range(0, sim.n_envs, 5):
+            for mask in range(16):
+                streams = [i for i in range(4) if mask & seen["up"][env] & (1 << i)]
+                if not streams:
+                    assert times[env, mask] == math.inf
+                    nothing += 1
+                    continue
+                rates = seen["rate_Bps"][env, streams]
+                delays = (seen["latency_s"] + seen["work_ahead_s"])[env, streams]
+                size = int(seen["size_bytes"][env])
+                expected = planned_s(size, rates, delays, 65536)
+                dropped += expected > planned_s(size, rates, delays, 0)
+                # Chunks are whole bytes.
+                assert times[env, mask] == pytest.approx(expected, rel=1e-9, abs=1 / rates.min())
+        action = sim.action_masks.argmax(axis=1)
+        planned.append(times[np.arange(sim.n_envs), masks_of_actions(4)[action]])
+        sim.step(action)
+        # An outcome remembers what was expected of it.
+        done = sim.completed()
+        expected = [planned[row["task"]][row["env"]] for row in done]
+        np.testing.assert_array_equal(done["expected_time_s"], expected)
+    assert nothing > 0
+    assert dropped > 0
+
+
+def test_nothing_is_expected_when_an_episode_is_over():
+    sim = Simulator(scenario([PLAIN]), n_envs=2, tasks=1)
+    masks = np.ones((2, 3), dtype=np.uint32)
+    assert np.isfinite(sim.expected_times(masks)).all()
+    outcomes(sim)
+    assert (sim.expected_times(masks) == math.inf).all()
+
+
+@pytest.mark.parametrize(
+    "masks", [np.ones((3, 1), np.uint32), np.ones(2, np.uint32), np.ones((2, 1), np.int64)]
+)
+def test_masks_of_another_shape_or_type_are_refused(masks):
+    with pytest.raises(ValueError, match=r"masks: expected uint32\[2, k\]"):
+        Simulator(scenario([PLAIN]), n_envs=2).expected_times(masks)

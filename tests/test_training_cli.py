@@ -51,7 +51,7 @@ TINY = [
     *("--set", "teacher_episodes=4"),
 ]
 # Long enough to be stopped on its way.
-BROKEN = ["--episodes", "40", *TINY, "--set", "updates=4000", "--save-freq", "8"]
+BROKEN = ["--episodes", "40", *TINY, "--set", "updates=4000", "--save-freq", "8", "--name", "net"]
 TIMEOUT_S = 120
 TIMES = ("collect_s", "learn_s")
 
@@ -329,6 +329,7 @@ def test_stopped_it_saves_and_says_how_to_go_on(number: int, unbroken: Path, tmp
     assert found
     done = train(*shlex.split(command)[1:])
     assert done.returncode == 0, done.stderr
+    assert (folder / "net.onnx").exists()
     assert_same_end(folder, unbroken)
 
 
@@ -507,6 +508,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(
         (["--episodes", "0"], "episodes = 0"),
         (["--save-freq", "0"], "--save-freq must be at least 1"),
         (["--threads", "0"], "--threads must be"),
+        (["--name", "a/b"], "--name must be"),
         (["--set", "learning_rate=fast"], "learning_rate = 'fast'"),
         (["--set", "learning_rat=1"], "no such setting: learning_rat"),
         (["--set", "td_weight=0", "--set", "look_ahead_share=0"], "nothing to learn from"),

@@ -21,12 +21,14 @@ from numpy.typing import ArrayLike, NDArray
 import itp
 from itp import baselines
 from itp.baselines import Policy
+from itp.policies import ModelPolicy, name_apart
 from itp.report import ORACLE, Configuration, Report, Timeline
 from itp.reporting.jobs import Job, Part, run_jobs
 from itp.reporting.metrics import METRICS, quantiles
+from itp.reporting.replicas import across
 from itp.scenario import SERVICE_ORDERS, Scenario, load
 
-__all__ = ["DEFAULT_SEEDS", "compare"]
+__all__ = ["DEFAULT_SEEDS", "across", "compare", "ready"]
 
 DEFAULT_SEEDS = 30
 
@@ -39,15 +41,17 @@ _MAX_SEEDS_OF_ORACLE_JOB = 8
 
 
 def compare(
-    policies: Iterable[str | Policy],
+    policies: Iterable[str | os.PathLike[str] | Policy],
     scenarios: Iterable[str | os.PathLike[str] | Scenario],
     seeds: int | ArrayLike = DEFAULT_SEEDS,
     *,
+    replicas: Iterable[str | os.PathLike[str] | Policy] = (),
     service_orders: Sequence[str] = SERVICE_ORDERS,
     processes: int | None = None,
     progress: Callable[[float, str], None] | None = None,
     load: float | None = None,
     tasks: int | None = None,
+    rate_scale: float = 1.0,
     reference: str | None = None,
 ) -> Report:
     """Run every policy in every scenario, under every service order, on the same seeds.
@@ -57,13 +61,17 @@ def compare(
 
     Parameters
     ----------
-    policies : iterable of str or Policy
-        Names of ``itp.baselines.NAMES``, or objects of that protocol, which can be pickled.
+    policies : iterable of str, path or Policy
+        Names of ``itp.baselines.NAMES``, models (a shipped name or a path that ends in ``.onnx``, with
+        ``:no-guard`` behind it without its guard), or objects of that protocol, which can be pickled.
     scenarios : iterable of str, path or Scenario
         As for ``itp.scenario.load``; each has a name of its own.
     seeds : int or sequence of int
         How many worlds of each scenario, from ``baselines.TEST_SEED`` on, or which. Those before it are
         left to training.
+    replicas : iterable of str, path or Policy
+        Models that differ by their training seed alone, policies like the others; `across` and the
+        report sum them up.
     service_orders : sequence of {"fifo", "srpt"}
     processes : int, optional
         Without: one for each CPU this process may use.
@@ -71,6 +79,8 @@ def compare(
         Called with the share of the work that is done (0 to 1) and with what was finished last.
     load, tasks : optional
         In place of the scenarios' own: offered load as a share of capacity, tasks an episode.
+    rate_scale : float
+        Every rate is that many times the scenarios'; the load, as a share of capacity, stays.
     reference : str, optional
         The policy the others are compared with; without: the best classical rule of each scenario and order.
 
@@ -84,13 +94,20 @@ def compare(
         An argument is wrong.
     ScenarioError
         A scenario is wrong.
+    ModelError
+        There is no such model, or it cannot serve.
     EvaluationError
         A policy failed; the text says which, and where.
     """
-    ready = [baselines.make(policy) if isinstance(policy, str) else policy for policy in policies]
-    worlds = [_load(source).with_options(load=load, tasks=tasks) for source in scenarios]
+    held, alike = ready(policies, replicas)
+    if not held:
+        raise ValueError("policies: expected at least one")
+    every = [*held, *alike]
+    worlds = [
+        _load(source).with_options(load=load, tasks=tasks, rate_scale=rate_scale) for source in scenarios
+    ]
     numbers = _seeds(seeds)
-    names = [policy.name for policy in ready]
+    names = [policy.name for policy in every]
     _check_unique("policies", names)
     _check_unique("scenarios", [scenario.name for scenario in worlds])
     _check_unique("service_orders", list(service_orders))
@@ -101,24 +118,53 @@ def compare(
         raise ValueError(f"reference = {reference!r}: expected one of the policies: {', '.join(names)}")
     processes = _processes(processes)
     ordered = [scenario.with_options(service_order=order) for scenario in worlds for order in service_orders]
-    jobs = _jobs(ready, ordered, len(numbers), processes)
+    for policy, scenario in product(every, ordered):
+        if isinstance(policy, ModelPolicy):
+            policy.load(scenario)  # what cannot work fails before hours are spent on the others
+    jobs = _jobs(every, ordered, len(numbers), processes)
     start_s = time.monotonic()
-    parts = run_jobs(jobs, ready, ordered, numbers, processes, progress)
+    parts = run_jobs(jobs, every, ordered, numbers, processes, progress)
     configuration = Configuration(
         scenarios=tuple(scenario.name for scenario in worlds),
         about=tuple(scenario.about for scenario in worlds),
         service_orders=tuple(service_orders),
         policies=tuple(names),
+        replicas=tuple(policy.name for policy in alike),
         seeds=tuple(int(seed) for seed in numbers),
         tasks=tuple(scenario.n_tasks for scenario in worlds),
         load=load,
+        rate_scale=float(rate_scale),
         reference=reference,
         version=itp.__version__,
         command="",
         duration_s=round(time.monotonic() - start_s, 1),
     )
-    configuration = replace(configuration, command=_command(configuration, tasks))
+    configuration = replace(configuration, command=_command(configuration, held, alike, tasks))
     return _collect(configuration, parts)
+
+
+def ready(
+    policies: Iterable[str | os.PathLike[str] | Policy],
+    replicas: Iterable[str | os.PathLike[str] | Policy] = (),
+) -> tuple[list[Policy], list[Policy]]:
+    """Policies and replicas by name, path or as they are, as objects with a name each.
+
+    Models of one file name, or of a rule's, are named by as much of their paths as tells them apart.
+
+    Raises
+    ------
+    ValueError, ModelError
+        There is no such policy, or model.
+    """
+    held, alike = [_made(policy) for policy in policies], [_made(policy) for policy in replicas]
+    every = [*held, *alike]
+    models = [policy for policy in every if isinstance(policy, ModelPolicy)]
+    name_apart(models, [*baselines.NAMES, *(policy.name for policy in every if policy not in models)])
+    return held, alike
+
+
+def _made(policy: str | os.PathLike[str] | Policy) -> Policy:
+    return baselines.make(os.fspath(policy)) if isinstance(policy, (str, os.PathLike)) else policy
 
 
 def _load(source: str | os.PathLike[str] | Scenario) -> Scenario:
@@ -222,12 +268,15 @@ def _most_telling(log_slowdown: NDArray[np.float64]) -> int:
     return int((means.max(axis=2) - means.min(axis=2)).mean(axis=1).argmax())
 
 
-def _command(configuration: Configuration, tasks: int | None) -> str:
-    """The command line that repeats the evaluation of shipped policies in shipped scenarios."""
+def _command(
+    configuration: Configuration, policies: Sequence[Policy], replicas: Sequence[Policy], tasks: int | None
+) -> str:
+    """The command line that repeats the evaluation of shipped policies and models in shipped scenarios."""
     seeds = configuration.seeds
     words: list[Any] = ["itp", "evaluate"]
-    for name in configuration.policies:
-        words += ["--policy", name]
+    for option, given in (("--policy", policies), ("--replicas", replicas)):
+        for policy in given:
+            words += [option, policy.spec if isinstance(policy, ModelPolicy) else policy.name]
     for name in configuration.scenarios:
         words += ["--scenario", name]
     words += ["--seeds", len(seeds), "--first-seed", seeds[0]]
@@ -237,6 +286,8 @@ def _command(configuration: Configuration, tasks: int | None) -> str:
         words += ["--load", configuration.load]
     if tasks is not None:
         words += ["--tasks", tasks]
+    if configuration.rate_scale != 1.0:
+        words += ["--rate-scale", configuration.rate_scale]
     if configuration.reference is not None:
         words += ["--reference", configuration.reference]
     return shlex.join(map(str, words))

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from itp._core.decide import Decider
 from itp._core.decision import Decision
@@ -21,6 +21,9 @@ from itp.errors import ClosedError, NoStreamError, OutcomeError
 from itp.explanation import Explanation, explain
 from itp.model import load_model
 from itp.online.log import ExperienceLog
+
+if TYPE_CHECKING:
+    from itp.performance import Performance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +121,7 @@ class TaskPartitioner:
             min_chunk_bytes=min_chunk_bytes,
             weights=reward_weights,
         )
+        self._heuristic = heuristic
         self._agent = DQNAgent(self._decider)
         self._engine_name = engine
         if model is not None and engine != "heuristic":
@@ -303,6 +307,24 @@ class TaskPartitioner:
         if self._engine_name == "heuristic":
             raise ValueError("engine='heuristic' serves no model; make the partitioner with engine='auto'")
         self._agent.serve(self._load(model))
+
+    def evaluate(self, episodes: int = 100, scenario: str = "mixed") -> Performance:
+        """What its policy achieves in the simulator, under its service order; nothing of it is touched.
+
+        The model with its guard, or else the heuristic; without exploration. It needs four streams.
+        `itp evaluate` tells far more.
+        """
+        from itp import baselines, performance  # here, so that `import itp` stays light
+        from itp.policies import ModelPolicy
+
+        self._check_open()
+        if self.n_streams != 4:
+            raise ValueError(f"the simulated scenarios have 4 streams; this partitioner has {self.n_streams}")
+        engine = self._agent.engine
+        policy = baselines.make(self._heuristic) if engine is None else ModelPolicy(engine.model.path)
+        return performance.measure(
+            policy, name=scenario, service_order=self._network.service_order, episodes=episodes
+        )
 
     # --- the end ---
 

@@ -7,54 +7,28 @@ behind that its guard stands aside.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from itertools import count
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from itp._core.decide import Guard
 from itp.errors import ModelError
-from itp.model import Model, find_model, load_model, shipped_models
+from itp.model import find_model, load_model, shipped_models
+from itp.scenario import Scenario
 from itp.simulator import Simulator, masks_of_actions
 
 if TYPE_CHECKING:
     from itp.baselines import Choice
 
-__all__ = ["NO_GUARD", "ModelPolicy", "is_model", "model_of", "name_apart"]
+__all__ = ["NO_GUARD", "ModelPolicy", "choose", "is_model", "model_of", "name_apart"]
 
 NO_GUARD = ":no-guard"
 _SUFFIX = ".onnx"
 _MODEL_STREAMS = 4
 _WATER_FILLING = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Guard:
-    """Where a model's plan takes more than `threshold` times that of the rule, the rule decides."""
-
-    rule: str
-    threshold: float
-
-    RULES = ("single_best", "least_completion_time")
-
-    @classmethod
-    def of(cls, model: Model) -> _Guard | None:
-        """The guard that a model's metadata asks for."""
-        said = model.metadata.get("guard")
-        if said is None:
-            return None
-        try:
-            guard = cls(said["rule"], float(said["threshold"]))
-        except (KeyError, TypeError, ValueError):
-            raise ModelError(f"{model.path}: guard: expected rule and threshold; got {said!r}") from None
-        if guard.rule not in cls.RULES or not guard.threshold > 0.0:
-            raise ModelError(
-                f"{model.path}: guard: expected {' or '.join(cls.RULES)} and more than 0; got {said!r}"
-            )
-        return guard
 
 
 class ModelPolicy:
@@ -73,6 +47,9 @@ class ModelPolicy:
     ----------
     name : str
     path : Path
+    named : bool
+        The name was given; another one may change, to tell files of one name apart.
+    heeds_guard : bool
     spec : str
         What `itp.baselines.make` makes this policy of.
     decisions, guarded : int
@@ -85,61 +62,69 @@ class ModelPolicy:
     It can be pickled; the model is loaded anew by `begin`, which raises ModelError if it cannot serve.
     """
 
-    def __init__(
-        self, model: str | os.PathLike[str], *, guard: bool = True, name: str | None = None
-    ) -> None:
+    def __init__(self, model: str | os.PathLike[str], *, guard: bool = True, name: str | None = None) -> None:
         suffix = "" if guard else NO_GUARD
-        self.path = find_model(model).resolve()
+        self.path = Path(os.path.abspath(find_model(model)))
         self.spec = os.fspath(model) + suffix
-        self.name = self.path.stem + suffix if name is None else name
+        self.named = name is not None
+        self.name = name or self.path.stem + suffix
         self.heeds_guard = guard
         self.decisions = self.guarded = 0
         self.overruled = np.zeros(0, dtype=np.bool_)
-        self._guard: _Guard | None = None
+        self._guard: Guard | None = None
         self._session: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_session": None}
+        return {**self.__dict__, "_session": None, "_guard": None}
 
     @property
     def has_guard(self) -> bool:
         """Whether a guard stands by, as `begin` found it."""
         return self._guard is not None
 
-    def begin(self, sim: Simulator) -> None:
-        """Load the model for this simulator's service order."""
-        if sim.n_streams != _MODEL_STREAMS:
+    def load(self, scenario: Scenario) -> None:
+        """Load the model for this scenario's service order.
+
+        Raises
+        ------
+        ModelError
+            It cannot serve here.
+        """
+        if scenario.n_streams != _MODEL_STREAMS:
             raise ModelError(
                 f"{self.path}: models decide over {_MODEL_STREAMS} streams; "
-                f"{sim.scenario.name} has {sim.n_streams}"
+                f"{scenario.name} has {scenario.n_streams}"
             )
-        model = _load(self.path, sim.scenario.service_order)
+        model = load_model(self.path, scenario.service_order)
         if isinstance(model.session.get_inputs()[0].shape[0], int):
-            raise ModelError(f"{model.path}: takes one state at a time; export it with a free batch dimension")
+            raise ModelError(f"{model.path}: takes one state at a time; export it with a batch of any size")
         self._session = model.session
-        self._guard = _Guard.of(model) if self.heeds_guard else None
+        self._guard = model.guard if self.heeds_guard else None
+
+    def begin(self, sim: Simulator) -> None:
+        self.load(sim.scenario)
         self.decisions = self.guarded = 0
 
     def act(self, sim: Simulator) -> Choice:
         q_values = self._session.run(["q_values"], {"state": sim.states})[0]
-        actions = np.where(sim.action_masks, q_values, -np.inf).argmax(axis=1)
-        masks = masks_of_actions(sim.n_streams)[actions]
-        waits = ~sim.done
-        self.overruled = np.zeros(sim.n_envs, dtype=np.bool_)
-        if self._guard is not None:
-            of_rule = sim.choose(self._guard.rule)[0]
-            planned_s = sim.expected_times(np.stack([masks, of_rule], axis=1))
-            self.overruled = waits & (planned_s[:, 0] > self._guard.threshold * planned_s[:, 1])
-            masks = np.where(self.overruled, of_rule, masks)
-        self.decisions += int(waits.sum())
+        masks, self.overruled = choose(sim, q_values, self._guard)
+        self.decisions += int((~sim.done).sum())
         self.guarded += int(self.overruled.sum())
         return masks, np.full(sim.n_envs, _WATER_FILLING, dtype=np.int32)
 
 
-def _load(path: Path, service_order: str) -> Model:
-    """The variant for a service order where there is one, else the model itself."""
-    variant = path.with_name(f"{path.stem}-{service_order}{_SUFFIX}")
-    return load_model(variant if variant.is_file() else path)
+def choose(
+    sim: Simulator, q_values: NDArray[np.float32], guard: Guard | None
+) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
+    """The masks of the open actions of the greatest values[n_envs, 15], and where the guard overruled."""
+    actions = np.where(sim.action_masks, q_values, -np.inf).argmax(axis=1)
+    masks = masks_of_actions(sim.n_streams)[actions]
+    if guard is None:
+        return masks, np.zeros(sim.n_envs, dtype=np.bool_)
+    of_rule = sim.choose(guard.rule)[0]
+    planned_s = sim.expected_times(np.stack([masks, of_rule], axis=1))
+    overruled = ~sim.done & (planned_s[:, 0] > guard.threshold * planned_s[:, 1])
+    return np.where(overruled, of_rule, masks), overruled
 
 
 def model_of(spec: str) -> tuple[str, bool]:
@@ -154,17 +139,23 @@ def is_model(spec: str) -> bool:
     return model.endswith(_SUFFIX) or model in shipped_models()
 
 
-def name_apart(policies: Iterable[ModelPolicy], taken: Collection[str]) -> None:
-    """Name files of one name, or of a policy's, by as much of their paths as tells them apart."""
-    given = list(policies)
-    paths = {policy.path for policy in given}
-    for policy in given:
-        others = paths - {policy.path}
-        for depth in count(1):
-            name = _tail(policy.path, depth)
-            if name not in taken and all(_tail(other, depth) != name for other in others):
+def name_apart(models: Iterable[ModelPolicy], taken: Iterable[str]) -> None:
+    """Name models of one file name, or of another policy's, by as much of their paths as tells them apart.
+
+    Those whose name was chosen keep it.
+    """
+    given = list(models)
+    chosen = {*taken, *(model.name for model in given if model.named)}
+    paths = {model.path for model in given}
+    for model in given:
+        if model.named:
+            continue
+        others = paths - {model.path}
+        for depth in range(1, len(model.path.parts) + 1):
+            name = _tail(model.path, depth)
+            if name not in chosen and all(_tail(other, depth) != name for other in others):
                 break
-        policy.name = name + ("" if policy.heeds_guard else NO_GUARD)
+        model.name = name + ("" if model.heeds_guard else NO_GUARD)
 
 
 def _tail(path: Path, depth: int) -> str:

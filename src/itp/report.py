@@ -21,11 +21,12 @@ from itp.reporting.analysis import ORACLE, Analysis, analyse
 from itp.reporting.files import write_text
 from itp.reporting.markdown import markdown
 from itp.reporting.metrics import METRICS, N_QUANTILES
+from itp.reporting.replicas import across
 
 __all__ = ["ORACLE", "Configuration", "Report", "Timeline", "check_charts"]
 
 _FORMAT = "itp-evaluation"
-_VERSION = 1
+_VERSION = 2
 _TIMELINE_INTERVALS = 400
 
 
@@ -40,8 +41,12 @@ class Configuration:
     service_orders, policies : tuple of str
     seeds : tuple of int
         One world each in every scenario.
+    replicas : tuple of str
+        Those policies that are training seeds of one configuration.
     load : float, optional
         In place of the scenarios' own.
+    rate_scale : float
+        Every rate is that many times the scenario's.
     reference : str, optional
         What policies are compared with in place of the best classical rule.
     version, command : str
@@ -55,8 +60,10 @@ class Configuration:
     tasks: tuple[int, ...]
     service_orders: tuple[str, ...]
     policies: tuple[str, ...]
+    replicas: tuple[str, ...]
     seeds: tuple[int, ...]
     load: float | None
+    rate_scale: float
     reference: str | None
     version: str
     command: str
@@ -181,6 +188,7 @@ class Report:
                 {**_shallow(line), "intervals": line.intervals.tolist()} for line in self.timelines
             ],
             "analysis": self.analysis.as_dict(),
+            "replicas": [part.as_dict() for part in across(self)] if self.configuration.replicas else [],
         }
         text = json.dumps(content, separators=(",", ":"), allow_nan=False)
         if path is not None:
@@ -272,29 +280,35 @@ def _text(source: str | os.PathLike[str]) -> tuple[str, str]:
 
 
 def _configuration(content: dict[str, Any]) -> Configuration:
-    texts = {"scenarios", "about", "service_orders", "policies"}
+    texts = {"scenarios", "about", "service_orders", "policies", "replicas"}
     numbers = {"seeds", "tasks"}
     values: dict[str, Any] = {}
     for field in dataclasses.fields(Configuration):
         value = content[field.name]
         if field.name in texts | numbers:
             kind = str if field.name in texts else int
-            if not isinstance(value, list) or not value or not all(type(item) is kind for item in value):
+            missing = not value and field.name != "replicas"
+            if not isinstance(value, list) or missing or not all(type(item) is kind for item in value):
                 raise ValueError(f"configuration.{field.name}: expected a list of {kind.__name__}")
             value = tuple(value)
         elif field.name in ("version", "command") and not isinstance(value, str):
             raise ValueError(f"configuration.{field.name}: expected a text")
+        elif field.name == "rate_scale" and (type(value) not in (int, float) or not value > 0):
+            raise ValueError("configuration.rate_scale: expected a number above 0")
         elif field.name in ("load", "duration_s") and not isinstance(value, (int, float, type(None))):
             raise ValueError(f"configuration.{field.name}: expected a number")
         values[field.name] = value
     configuration = Configuration(**values)
-    for name in ("scenarios", "service_orders", "policies", "seeds"):
+    for name in ("scenarios", "service_orders", "policies", "replicas", "seeds"):
         if len(set(values[name])) < len(values[name]):
             raise ValueError(f"configuration.{name}: something is there twice")
     if not len(configuration.about) == len(configuration.tasks) == len(configuration.scenarios):
         raise ValueError("configuration: expected as many of about and tasks as of scenarios")
     if configuration.reference not in (None, *configuration.policies):
         raise ValueError(f"configuration.reference: {configuration.reference!r} is not among the policies")
+    for name in configuration.replicas:
+        if name not in configuration.policies:
+            raise ValueError(f"configuration.replicas: {name!r} is not among the policies")
     return configuration
 
 

@@ -21,6 +21,7 @@ from itp.scenarios.file import TOP_KEYS, Spec, read_spec
 from itp.scenarios.lab import lab_scenario
 from itp.scenarios.node import Node, names
 from itp.scenarios.sampling import capacity_Bps, draw, draw_workload
+from itp.scenarios.scaling import RATE_SCALE, scaled
 from itp.scenarios.source import FAMILIES, read_source, with_file
 from itp.scenarios.workload import LOAD, MAX_TASKS, WORKLOAD_KEYS
 from itp.scenarios.worlds import Worlds
@@ -98,6 +99,7 @@ class Scenario:
         stealing: bool | None = None,
         load: float | Mapping[str, Any] | None = None,
         tasks: int | None = None,
+        rate_scale: float | None = None,
     ) -> Scenario:
         """The same worlds, asked otherwise; None leaves an option as it is.
 
@@ -110,6 +112,9 @@ class Scenario:
             What arrives, as a fraction of the capacity: a number or a distribution.
         tasks : int, optional
             Tasks an episode.
+        rate_scale : float, optional
+            The rates of paths, shared links and cross traffic are that many times what they are now, from
+            1e-3 to 1e3. Sizes stay, and so does the load: tasks arrive that much faster.
 
         Raises
         ------
@@ -132,6 +137,14 @@ class Scenario:
             if any(spec.workload.tasks is not None for spec in self._specs):
                 raise node.refuse("this scenario has a list of tasks, and so no load")
             changed = replace(changed, _specs=tuple(_with_load(spec, number) for spec in self._specs))
+        if rate_scale is not None:
+            node = Node(rate_scale, self.name, "rate_scale")
+            factor = node.plain(RATE_SCALE)
+            if factor != 1.0:
+                if any(spec.workload.tasks is not None for spec in self._specs):
+                    raise node.refuse("this scenario has a list of tasks, which says when they arrive")
+                specs = tuple(scaled(spec, factor) for spec in changed._specs)
+                changed = replace(changed, _specs=specs, _rows=_joined([spec.rows for spec in specs]))
         return changed
 
     def sample(self, seeds: ArrayLike) -> Worlds:

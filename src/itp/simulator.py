@@ -221,7 +221,9 @@ class Simulator:
             float64[n_envs, k]: seconds from now; infinite where no stream is left, or the episode is over.
         """
         if masks.dtype != np.uint32 or masks.ndim != 2 or len(masks) != self.n_envs:
-            raise ValueError(f"masks: expected uint32[{self.n_envs}, k]; got {masks.dtype}{list(masks.shape)}")
+            raise ValueError(
+                f"masks: expected uint32[{self.n_envs}, k]; got {masks.dtype}{list(masks.shape)}"
+            )
         times = np.empty(masks.shape)
         self._batch.expected_times(np.ascontiguousarray(masks), times)
         return times

@@ -31,7 +31,7 @@ IR_VERSION = 8
 
 N_PARITY_STATES = 10_000
 PARITY = 1e-5
-"""Largest difference from PyTorch's Q-values, relative to the larger of 1 and their size."""
+"""Largest difference from PyTorch's Q-values, relative to a state's largest one, at least 1."""
 
 
 def export(
@@ -158,7 +158,8 @@ def check_parity(network: QNetwork, content: bytes) -> dict[str, float]:
         wanted = network.eval()(torch.from_numpy(states).to(device)).cpu().numpy().astype(np.float64)
     if not np.isfinite(wanted).all():
         raise TrainingError("the network's Q-values are not finite: it cannot be exported")
-    difference = float((np.abs(found - wanted) / np.maximum(np.abs(wanted), 1.0)).max())
+    scale = np.maximum(np.abs(wanted).max(axis=1, keepdims=True), 1.0)
+    difference = float((np.abs(found - wanted) / scale).max())
     if not difference <= PARITY:
         raise TrainingError(f"the exported model differs from the network by {difference:.2g} > {PARITY:g}")
     return {"states": N_PARITY_STATES, "largest_difference": difference}

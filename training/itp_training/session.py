@@ -15,7 +15,6 @@ from itertools import count
 from pathlib import Path
 from types import FrameType
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -27,22 +26,18 @@ from itp.interrupt import interruptible
 from itp.model import VARIANT
 from itp.report import Report
 from itp.reporting.words import label
-from itp_training import calibration, checkpoint
+from itp_training import checkpoint
 from itp_training.cli import configured
-from itp_training.collect import CALIBRATION_SEED, training_scenario
 from itp_training.config import TEACHERS, TrainingConfig
 from itp_training.curves import write_curves
 from itp_training.display import clock, display
 from itp_training.errors import CheckpointError, TrainingError
-from itp_training.export import export
+from itp_training.publish import publish
 from itp_training.record import CONFIG, METRICS, Record
 from itp_training.trainer import CHECKPOINT, Interrupted, Moment, Round, Trainer
-from itp_training.validation import NetworkPolicy
 
 RIVALS = ("round_robin", "single_best", "least_completion_time", "size_interval", "oracle")
 """Whom `--evaluate` holds a model against; `itp evaluate` knows them all."""
-
-_CALIBRATION_WORLDS = 128
 
 
 def train(args: argparse.Namespace) -> int:
@@ -80,7 +75,7 @@ def train(args: argparse.Namespace) -> int:
     with interruptible():
         written = _pictured(folder, trainer, teacher, teacher_slowdown)
         if not stopped:
-            model = _export(trainer, folder)
+            model = _export(trainer, folder, args.name)
             written = [model, model.with_suffix(".json"), *written]
     duration_s = time.monotonic() - begin_s
     last = trainer.rounds[-1] if trainer.rounds else None
@@ -128,7 +123,7 @@ def evaluate(args: argparse.Namespace) -> int:
             folder = args.out
             folder.mkdir(parents=True, exist_ok=True)
         stack.enter_context(interruptible())
-        model = _export(trainer, folder)
+        model = _export(trainer, folder, args.name)
         report = _compared(args, model, trainer.config.service_order)
         written = _reported(report, folder) if args.out is not None else []
     if args.json:
@@ -229,6 +224,7 @@ def _command(args: argparse.Namespace, folder: Path) -> str:
     words = [*shlex.split(args.prog), "--resume", "--out", str(folder)]
     for option, value, usual in (
         ("--save-freq", args.save_freq, 100),
+        ("--name", args.name, "dqn"),
         ("--device", args.device, "auto"),
         ("--threads", args.threads, 1),
     ):
@@ -289,20 +285,11 @@ def _pictured(folder: Path, trainer: Trainer, teacher: str, teacher_slowdown: fl
     return [path]
 
 
-def _export(trainer: Trainer, folder: Path) -> Path:
-    """The model file of a run's network, with what held-out episodes say of its decisions."""
-    config, network = trainer.config, trainer.learner.network.eval()
-    seeds = np.arange(_CALIBRATION_WORLDS, dtype=np.uint64) + np.uint64(CALIBRATION_SEED)
-    policy = NetworkPolicy(network, trainer.validation.device)
-    found = calibration.plans(training_scenario(config), policy, seeds)
-    return export(
-        network,
-        config,
-        folder,
-        # Both orders' files in one folder are one model with its variant.
-        name="dqn" + (VARIANT if config.service_order == "srpt" else ""),
-        rounds=trainer.rounds,
-        fitted={"calibration": calibration.fit(found)},
+def _export(trainer: Trainer, folder: Path, name: str) -> Path:
+    """The model file of a run's network, under the name its service order looks for."""
+    variant = VARIANT if trainer.config.service_order == "srpt" else ""
+    return publish(
+        trainer.learner.network, trainer.config, folder, name=name + variant, rounds=trainer.rounds
     )
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from itp import Simulator, baselines
+from itp._core.decide import Guard
 from itp.baselines import Choice
-from itp.simulator import masks_of_actions
+from itp.policies import choose
 from itp_training.collect import VALIDATION_SEED, training_scenario
 from itp_training.config import TrainingConfig
 from itp_training.network import QNetwork
@@ -21,9 +23,10 @@ class NetworkPolicy:
 
     name = "network"
 
-    def __init__(self, network: QNetwork, device: torch.device) -> None:
+    def __init__(self, network: nn.Module, device: torch.device, guard: Guard | None = None) -> None:
         self.network = network
         self.device = device
+        self.guard = guard
 
     def begin(self, sim: Simulator) -> None:
         """Nothing to prepare."""
@@ -31,8 +34,7 @@ class NetworkPolicy:
     def act(self, sim: Simulator) -> Choice:
         with torch.inference_mode():
             values = self.network(torch.from_numpy(sim.states).to(self.device)).cpu().numpy()
-        best = np.where(sim.action_masks, values, -np.inf).argmax(axis=1)
-        return masks_of_actions(sim.n_streams)[best], np.zeros(sim.n_envs, dtype=np.int32)
+        return choose(sim, values, self.guard)[0], np.zeros(sim.n_envs, dtype=np.int32)
 
 
 class Validation:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
+import glob
 import math
 import os
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
@@ -19,8 +18,9 @@ from rich.table import Table
 
 from itp import baselines, scenario
 from itp.cli import UsageError
+from itp.cli.names import check_name, check_policy
 from itp.errors import ScenarioError
-from itp.evaluation import DEFAULT_SEEDS, compare
+from itp.evaluation import DEFAULT_SEEDS, compare, ready
 from itp.interrupt import interruptible
 from itp.report import Report, check_charts
 from itp.reporting.analysis import Group, Row
@@ -33,6 +33,7 @@ from itp.reporting.words import (
     label,
     number,
     percent,
+    replica_rows,
     signed_percent,
     summary,
 )
@@ -50,7 +51,22 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "with intervals, change against the best classical rule, share of the oracle's gap closed.",
     )
     add = parser.add_argument
-    add("--policy", metavar="NAME", nargs="+", action="extend", help="default: all")
+    add(
+        "--policy",
+        metavar="NAME|FILE",
+        nargs="+",
+        action="extend",
+        help="a rule, oracle, or a model: a shipped one's name or an .onnx file, with :no-guard behind it "
+        "without its guard (default: all rules, and the oracle)",
+    )
+    add(
+        "--replicas",
+        metavar="FILE|GLOB",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="models that differ by their training seed alone; they are summed up by mean, least and most",
+    )
     add("--scenario", metavar="NAME|FILE", nargs="+", action="extend", help="default: all shipped")
     add(
         "--seeds",
@@ -79,6 +95,14 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="what arrives, as a share of capacity (default: the scenario's)",
     )
     add("--tasks", metavar="N", type=int, help="tasks an episode (default: the scenario's)")
+    add(
+        "--rate-scale",
+        metavar="X",
+        type=float,
+        default=1.0,
+        help="every rate is that many times the scenario's, the load as a share of capacity stays "
+        "(default: %(default)g)",
+    )
     add("--reference", metavar="NAME", help="compare with this policy (default: the best classical rule)")
     add("--trace", metavar="FILE", type=Path, help="in place of the traces that a scenario names")
     add("--regions", metavar="FILE", type=Path, help="in place of the table of regions that a scenario names")
@@ -93,7 +117,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print, write what was asked for."""
     _check(args)
-    policies = args.policy or list(baselines.NAMES)
+    policies, replicas = _policies(args)
     scenarios = _scenarios(args)
     orders = scenario.SERVICE_ORDERS if args.service_order == "both" else (args.service_order,)
     console = Console(stderr=True)
@@ -107,11 +131,13 @@ def run(args: argparse.Namespace) -> int:
             policies,
             scenarios,
             range(args.first_seed, args.first_seed + args.seeds),
+            replicas=replicas,
             service_orders=orders,
             processes=args.processes,
             progress=show,
             load=args.load,
             tasks=args.tasks,
+            rate_scale=args.rate_scale,
             reference=args.reference,
         )
     report = _with_command(report, args)
@@ -130,14 +156,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse what cannot work before hours are spent on it."""
+    args.replicas = [path for pattern in args.replicas for path in _files(pattern)]
     for name in args.policy or ():
-        _check_name("--policy", name, baselines.NAMES)
-    if args.reference is not None:
-        _check_name("--reference", args.reference, args.policy or baselines.NAMES)
-    for option, names in (("--policy", args.policy), ("--scenario", args.scenario)):
-        for name in names or ():
-            if names.count(name) > 1:
-                raise UsageError(f"{option} {name} is there twice")
+        check_policy("--policy", name)
+    for name in args.scenario or ():
+        if args.scenario.count(name) > 1:
+            raise UsageError(f"--scenario {name} is there twice")
     for option, value, least, most in (
         ("--seeds", args.seeds, 1, _MAX_SEEDS),
         ("--first-seed", args.first_seed, baselines.TEST_SEED, 2**63 - _MAX_SEEDS),
@@ -146,6 +170,8 @@ def _check(args: argparse.Namespace) -> None:
     ):
         if value is not None and not least <= value <= most:
             raise UsageError(f"{option} must be from {least} to {most}; got {value}")
+    if not (math.isfinite(args.rate_scale) and args.rate_scale > 0):
+        raise UsageError(f"--rate-scale must be more than 0; got {args.rate_scale:g}")
     if args.load is not None and not (math.isfinite(args.load) and args.load > 0):
         raise UsageError(f"--load must be more than 0; got {args.load:g}")
     for option, path in (("--html", args.html), ("--markdown", args.markdown)):
@@ -157,11 +183,27 @@ def _check(args: argparse.Namespace) -> None:
         check_charts()
 
 
-def _check_name(option: str, name: str, known: Sequence[str]) -> None:
-    if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise UsageError(f"{option} {name}: {hint}there are {', '.join(known)}")
+def _policies(args: argparse.Namespace) -> tuple[list[baselines.Policy], list[baselines.Policy]]:
+    """Policies and replicas."""
+    policies, replicas = ready(args.policy or baselines.NAMES, args.replicas)
+    names = [policy.name for policy in (*policies, *replicas)]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"policy {name} is there twice")
+    if args.reference is not None:
+        check_name("--reference", args.reference, names)
+    return policies, replicas
+
+
+def _files(pattern: str) -> list[str]:
+    """The files of models that a pattern, or a path, stands for."""
+    paths = [pattern] if os.path.isfile(pattern) else sorted(glob.glob(pattern))
+    if not paths:
+        raise UsageError(f"--replicas {pattern}: no such file")
+    for path in paths:
+        if not path.endswith(".onnx"):
+            raise UsageError(f"--replicas {path}: expected .onnx files")
+    return paths
 
 
 def _scenarios(args: argparse.Namespace) -> list[scenario.Scenario]:
@@ -169,7 +211,7 @@ def _scenarios(args: argparse.Namespace) -> list[scenario.Scenario]:
     names = args.scenario or scenario.FAMILIES
     for name in names:
         if not os.path.isfile(name):
-            _check_name("--scenario", name, scenario.FAMILIES)
+            check_name("--scenario", name, scenario.FAMILIES)
     options = {key: path for key in ("trace", "regions") if (path := getattr(args, key)) is not None}
     used: set[str] = set()
     loaded = []
@@ -240,6 +282,8 @@ def print_report(report: Report, console: Console) -> None:
         console.print(_comparison(group), "")
     for group in analysis.groups:
         console.print(_details(group), "")
+    if rows := replica_rows(report):
+        console.print(_over_seeds(report, rows), "")
     for sentence in summary(report):
         console.print(f"- {sentence}", markup=False)
     configuration = report.configuration
@@ -279,14 +323,29 @@ def _against(row: Row, group: Group) -> tuple[str, str, str]:
 
 def _details(group: Group) -> Table:
     table = _table(f"{group.scenario}, {group.service_order}: an episode's figures, averaged over seeds")
+    # The summary tells of the guard: there is no room for it in 80 columns.
     shown = [
-        name for name in DETAILS if name != "failed" or any(row.figures[name].value for row in group.rows)
+        name
+        for name in DETAILS
+        if name != "guarded" and (name != "failed" or any(row.figures[name].value for row in group.rows))
     ]
     table.add_column("policy", no_wrap=True)
     for name in shown:
         table.add_column(heading(name).replace(" ", "\n"), justify="right", no_wrap=True)
     for row in group.rows:
         table.add_row(label(row.policy), *(figure(name, row.figures[name].value) for name in shown))
+    return table
+
+
+def _over_seeds(report: Report, rows: list[list[str]]) -> Table:
+    count = len(report.configuration.replicas)
+    table = _table(f"over {count} training seeds: slowdown against the reference, the oracle's gap closed")
+    for name in ("scenario", "order"):
+        table.add_column(name, no_wrap=True)
+    for name in ("mean", "least to\nmost", "gap\nclosed", "least to\nmost"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

@@ -23,10 +23,11 @@ from rich.table import Table
 import itp
 from itp import baselines, scenario
 from itp.cli import UsageError
-from itp.cli.names import check_name
+from itp.cli.names import check_name, check_policy
 from itp.cli.units import size_text, time_text
 from itp.interrupt import held_back, interruptible
 from itp.online.export import SUFFIXES, ExperienceFile, experience_file
+from itp.policies import ModelPolicy
 from itp.reporting.files import write_text
 from itp.reporting.metrics import METRICS, episode_metrics
 from itp.rollout import Rollout, rollouts
@@ -47,7 +48,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     add = parser.add_argument
     add("scenario", metavar="SCENARIO", type=Path, help=f"a file, or one of {', '.join(scenario.FAMILIES)}")
-    add("--policy", metavar="NAME", default="least_completion_time", help="default: %(default)s")
+    add(
+        "--policy",
+        metavar="NAME|FILE",
+        default="least_completion_time",
+        help="a policy, or a model: see itp evaluate (default: %(default)s)",
+    )
     add("--episodes", metavar="N", type=int, default=100, help="default: %(default)s")
     add(
         "--seed",
@@ -86,6 +92,7 @@ class _Run:
 
     figures: list[dict[str, NDArray[np.float64]]]
     seeds: list[NDArray[np.uint64]]
+    guarded: float = math.nan
     duration_s: float = 0.0
     interrupted: bool = False
 
@@ -158,7 +165,7 @@ def _check(args: argparse.Namespace) -> baselines.Policy:
         raise UsageError(f"--experiences must end in {' or '.join(SUFFIXES)}; got {args.experiences}")
     if not args.scenario.is_file():
         check_name("SCENARIO", str(args.scenario), scenario.FAMILIES)
-    check_name("--policy", args.policy, baselines.NAMES)
+    check_policy("--policy", args.policy)
     return baselines.make(args.policy)
 
 
@@ -220,6 +227,8 @@ def _simulate(
         except MemoryError as error:
             raise UsageError(f"--envs {args.envs}: {error}") from None
     done.duration_s = time.monotonic() - start_s
+    if isinstance(policy, ModelPolicy) and policy.has_guard:
+        done.guarded = policy.guarded / max(policy.decisions, 1)
     return done
 
 
@@ -269,7 +278,7 @@ def _summary(done: _Run) -> dict[str, float]:
         values = done.figure(name)
         known = values[np.isfinite(values)]
         means[name] = float(known.mean()) if len(known) else math.nan
-    return {"slowdown": math.exp(means.pop("log_slowdown")), **means}
+    return {"slowdown": math.exp(means.pop("log_slowdown")), **means, "guarded": done.guarded}
 
 
 def _report(
@@ -312,6 +321,8 @@ def _print(done: _Run, setting: dict[str, Any]) -> None:
     table.add_row("slowdown, geometric mean", f"{figures['slowdown']:.3f}")
     for name, words in (("mean_s", "mean"), ("p50_s", "p50"), ("p95_s", "p95"), ("p99_s", "p99")):
         table.add_row(f"{words} completion time of an episode", time_text(figures[name]))
+    if not math.isnan(figures["guarded"]):
+        table.add_row("decided by the guard", f"{100 * figures['guarded']:.1f} %")
     table.add_row("reward a task", f"{figures['reward']:.3f}")
     met = figures["deadlines_met"]
     table.add_row("deadlines met", "none set" if math.isnan(met) else f"{100 * met:.1f} %")

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from itp import baselines
-from itp.baselines import Policy
+from itp.baselines import Choice, Policy
 from itp.errors import EvaluationError
 from itp.interrupt import held_back
+from itp.policies import ModelPolicy
 from itp.reporting.metrics import episode_metrics
 from itp.scenario import Scenario
 from itp.simulator import Simulator
@@ -74,15 +75,37 @@ class Setting:
         seeds = self.seeds[job.first : job.last]
         sim = Simulator(self.scenarios[job.scenario], seeds=seeds, record_timeline=True)
         policy.begin(sim)
-        outcomes = baselines.run(sim, policy)
+        tally = _Tally(policy, sim.n_envs)
+        outcomes = baselines.run(sim, tally)
+        figures = episode_metrics(outcomes, sim.n_envs, sim.n_tasks)
+        if isinstance(policy, ModelPolicy) and policy.has_guard:
+            figures["guarded"] = tally.guarded / sim.n_tasks
         taken_s = outcomes["completed_at_s"] - outcomes["arrived_at_s"]
         return Part(
             job,
-            episode_metrics(outcomes, sim.n_envs, sim.n_tasks),
+            figures,
             taken_s,
             taken_s / outcomes["reference_time_s"],
             sim.timeline(),
         )
+
+
+class _Tally:
+    """A policy, and how many of its decisions in each environment the guard made."""
+
+    def __init__(self, policy: Policy, n_envs: int) -> None:
+        self.name = policy.name
+        self.guarded = np.zeros(n_envs, dtype=np.int64)
+        self._policy = policy
+
+    def begin(self, sim: Simulator) -> None:
+        self._policy.begin(sim)
+
+    def act(self, sim: Simulator) -> Choice:
+        choice = self._policy.act(sim)
+        if isinstance(self._policy, ModelPolicy):
+            self.guarded += self._policy.overruled
+        return choice
 
 
 def run_jobs(

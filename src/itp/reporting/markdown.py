@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 
 from itp.reporting.analysis import Group, Row
 from itp.reporting.words import (
-    DETAILS,
     HOW_TO_READ,
     NOTHING,
+    REPLICAS,
+    details,
     figure,
     heading,
     interval,
     label,
     number,
     percent,
+    rate_text,
+    replica_rows,
     seeds_text,
     signed_percent,
     summary,
@@ -43,6 +46,9 @@ def markdown(report: Report) -> str:
                 f"## Average over {len(configuration.scenarios)} scenarios, {average.service_order}",
             ]
             parts += ["", *_comparison(average)]
+    if rows := replica_rows(report):
+        parts += ["", f"## Over {len(configuration.replicas)} training seeds"]
+        parts += ["", f"{', '.join(map(label, configuration.replicas))}.", "", *table(list(REPLICAS), rows)]
     for group in report.analysis.groups:
         parts += ["", f"## {group.scenario}, {group.service_order}"]
         if group.service_order == configuration.service_orders[0]:
@@ -61,6 +67,7 @@ def markdown(report: Report) -> str:
         f"ITP {configuration.version}; seeds: {seeds_text(configuration.seeds)}; tasks an episode: "
         f"{', '.join(map(str, sorted(set(configuration.tasks))))}; load: "
         f"{'as in the scenarios' if configuration.load is None else configuration.load}; "
+        f"rates: {rate_text(configuration.rate_scale)}; "
         f"took {configuration.duration_s:.0f} s.",
         "",
         "```sh",
@@ -109,11 +116,16 @@ def _gap(row: Row) -> str:
 
 
 def _details(group: Group) -> list[str]:
-    headings = ["policy", *(heading(name) for name in DETAILS)]
+    shown = details(group)
+    headings = ["policy", *(heading(name) for name in shown), "deadlines kept"]
     return table(
         headings,
         [
-            [label(row.policy), *(figure(name, row.figures[name].value) for name in DETAILS)]
+            [
+                label(row.policy),
+                *(figure(name, row.figures[name].value) for name in shown),
+                percent(row.deadlines_kept.value),
+            ]
             for row in group.rows
         ],
     )

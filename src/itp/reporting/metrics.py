@@ -41,6 +41,7 @@ METRICS: dict[str, Metric] = {
         "goodput", "Mbit/s", 1, "bytes delivered / time from first arrival to last completion"
     ),
     "resent_bytes": Metric("re-sent", "bytes", -1, "bytes sent again in an episode"),
+    "guarded": Metric("guarded", "share", 0, "share of a model's decisions that its guard gave to a rule"),
     "tasks": Metric("tasks", "", 0, "tasks completed in an episode"),
     "failed": Metric("failed", "", -1, "tasks not completed in an episode"),
 }

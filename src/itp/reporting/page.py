@@ -13,16 +13,19 @@ from itp.plots import GRID, INK, MUTED, SERIES, completion, gain, gap, svg, time
 from itp.reporting.analysis import ORACLE, Group, Row
 from itp.reporting.bootstrap import Estimate
 from itp.reporting.words import (
-    DETAILS,
     HOW_TO_READ,
     NOTHING,
+    REPLICAS,
     candidates,
+    details,
     figure,
     heading,
     interval,
     label,
     number,
     percent,
+    rate_text,
+    replica_rows,
     seeds_text,
     signed_percent,
     summary,
@@ -119,6 +122,9 @@ def _overview(report: Report) -> Iterator[str]:
         for average in averages:
             yield f"<h3>Average over scenarios, {average.service_order}</h3>"
             yield _comparison(report, average)
+    if rows := replica_rows(report):
+        yield f"<h3>Over {len(report.configuration.replicas)} training seeds</h3>"
+        yield _table(REPLICAS, [("", [f"<td>{escape(cell)}</td>" for cell in row]) for row in rows])
 
 
 def _matrix(report: Report, average: Group) -> str:
@@ -185,6 +191,7 @@ def _configuration(report: Report) -> Iterator[str]:
         "Seeds": seeds_text(configuration.seeds),
         "Tasks an episode": ", ".join(map(str, sorted(set(configuration.tasks)))),
         "Load": "as in the scenarios" if configuration.load is None else f"{configuration.load:g}",
+        "Rates": rate_text(configuration.rate_scale),
         "Compared with": label(configuration.reference or "the best classical rule"),
         "ITP": configuration.version,
         "Took": f"{configuration.duration_s:.0f} s",
@@ -223,12 +230,13 @@ def _comparison(report: Report, group: Group) -> str:
 
 
 def _details(report: Report, group: Group) -> str:
-    rows = []
+    rows, shown = [], details(group)
     for row in group.rows:
-        values = [(name, row.figures[name].value) for name in DETAILS]
+        values = [(name, row.figures[name].value) for name in shown]
         cells = [_name_cell(row.policy), *(_cell(value, figure(name, value)) for name, value in values)]
+        cells.append(_cell(row.deadlines_kept.value, percent(row.deadlines_kept.value)))
         rows.append((_kind(report, group, row), cells))
-    return _table(["policy", *(heading(name) for name in DETAILS)], rows)
+    return _table(["policy", *(heading(name) for name in shown), "deadlines kept"], rows)
 
 
 def _kind(report: Report, group: Group, row: Row) -> str:

@@ -9,6 +9,7 @@ from itp.baselines import CLASSICAL
 from itp.reporting.analysis import ORACLE, Analysis, Group, Row
 from itp.reporting.bootstrap import CONFIDENCE, N_RESAMPLES, Estimate
 from itp.reporting.metrics import METRICS
+from itp.reporting.replicas import Spread, across
 
 if TYPE_CHECKING:
     from itp.report import Report
@@ -28,6 +29,7 @@ DETAILS = (
     "goodput_mbps",
     "resent_bytes",
     "failed",
+    "guarded",
 )
 _SURE = 0.95
 _HEADINGS = {
@@ -38,6 +40,7 @@ _HEADINGS = {
     "deadlines_met": "in time %",
     "goodput_mbps": "Mbit/s",
     "resent_bytes": "re-sent MB",
+    "guarded": "guarded %",
 }
 _LABELS = {"least_completion_time_proportional": "LCT proportional"}
 
@@ -54,7 +57,10 @@ HOW_TO_READ = (
     "average: the sum of what is closed over the sum of the gaps.",
     f"Intervals are of {100 * CONFIDENCE:.0f} %: percentile bootstrap over seeds, {N_RESAMPLES:,} resamples; "
     "scenarios count as given.",
-    "Percentiles, rewards, goodput and the rest are an episode's, averaged over seeds.",
+    "Percentiles, rewards, goodput and the rest are an episode's, averaged over seeds. Deadlines kept are "
+    "those met over those that the oracle meets.",
+    "A model's guard gives a decision to a rule where the model plans for much longer than the rule would; "
+    "the model without it has :no-guard behind its name.",
 )
 
 
@@ -94,7 +100,7 @@ def figure(name: str, value: float) -> str:
         return number(value) if value >= 0.1 else number(value, 2)
     if name == "reward" and not math.isnan(value):
         return f"{value:.2f}".replace("-", MINUS)
-    if name == "deadlines_met":
+    if name in ("deadlines_met", "guarded"):
         return number(100 * value)
     if name == "resent_bytes":
         return number(value / 1e6, 2)
@@ -106,12 +112,25 @@ def heading(name: str) -> str:
     return _HEADINGS.get(name, METRICS[name].title)
 
 
+def details(group: Group) -> list[str]:
+    """Those of DETAILS that say something of these policies."""
+    guarded = any(not math.isnan(row.figures["guarded"].value) for row in group.rows)
+    return [name for name in DETAILS if guarded or name != "guarded"]
+
+
 def interval(estimate: Estimate, form: str = "number") -> str:
     """``low to high``, in the form of `number`, `percent` or `signed_percent`."""
-    if math.isnan(estimate.value):
-        return NOTHING
+    return NOTHING if math.isnan(estimate.value) else _from_to(estimate.low, estimate.high, form)
+
+
+def spread(figure: Spread, form: str) -> str:
+    """``least to most``, in the same forms."""
+    return NOTHING if math.isnan(figure.mean) else _from_to(figure.least, figure.most, form)
+
+
+def _from_to(low: float, high: float, form: str) -> str:
     shown = {"number": number, "percent": percent, "signed_percent": signed_percent}[form]
-    return f"{shown(estimate.low)} to {shown(estimate.high)}"
+    return f"{shown(low)} to {shown(high)}"
 
 
 def listed(names: list[str]) -> str:
@@ -131,6 +150,39 @@ def candidates(report: Report) -> list[str]:
     return [name for name in report.configuration.policies if name not in CLASSICAL and name != ORACLE]
 
 
+REPLICAS = (
+    "scenario",
+    "order",
+    "slowdown, mean",
+    "least to most",
+    "oracle's gap closed, mean",
+    "least to most",
+)
+
+
+def replica_rows(report: Report) -> list[list[str]]:
+    """What the training seeds come to, under the headings of REPLICAS; no rows without any."""
+    if not report.configuration.replicas:
+        return []
+    return [
+        [
+            found.scenario or "average",
+            found.service_order,
+            signed_percent(found.change.mean),
+            spread(found.change, "signed_percent"),
+            percent(found.gap_closed.mean),
+            spread(found.gap_closed, "percent"),
+        ]
+        for found in across(report)
+        if found.scenario or len(report.configuration.scenarios) > 1
+    ]
+
+
+def rate_text(scale: float) -> str:
+    """What becomes of the scenarios' rates."""
+    return "as in the scenarios" if scale == 1.0 else f"{scale:g} times the scenarios'"
+
+
 # --- sentences ---
 
 
@@ -142,8 +194,10 @@ def summary(report: Report) -> list[str]:
         sentences += _of_rules(groups, average)
         if ORACLE in report.configuration.policies:
             sentences += _of_oracle(groups, average)
-        for policy in candidates(report):
+        for policy in (name for name in candidates(report) if name not in report.configuration.replicas):
             sentences += _of_candidate(policy, groups, average)
+            sentences += _of_guard(policy, groups, average)
+    sentences += _of_replicas(report)
     sentences += _of_failures(report.analysis)
     return sentences
 
@@ -224,7 +278,49 @@ def _of_candidate(policy: str, groups: list[Group], average: Group) -> list[str]
             parts.append(f"{words} {listed(where)}.")
         elif verdict == "worse":
             parts.append("It loses nowhere for certain.")
+    kept = mean.deadlines_kept
+    if not math.isnan(kept.value):
+        parts.append(
+            f"It meets {percent(kept.value)} of the deadlines that the oracle meets "
+            f"({interval(kept, 'percent')})."
+        )
     return [f"{text}. {' '.join(parts)}"]
+
+
+def _of_guard(policy: str, groups: list[Group], average: Group) -> list[str]:
+    share = average.row(policy).figures["guarded"].value
+    if math.isnan(share):
+        return []
+    text = (
+        f"Under {average.service_order}, the guard of {label(policy)} makes {percent(share)} of the decisions"
+    )
+    if len(groups) > 1:
+        most = max(groups, key=lambda group: group.row(policy).figures["guarded"].value)
+        text += f", most in {most.scenario} ({percent(most.row(policy).figures['guarded'].value)})"
+    cost = average.row(policy).guard_cost
+    if not math.isnan(cost.value):
+        text += f"; with it the slowdown is {_less(cost.value)} without ({interval(cost, 'signed_percent')})"
+    return [f"{text}."]
+
+
+def _of_replicas(report: Report) -> list[str]:
+    count = len(report.configuration.replicas)
+    if not count:
+        return []
+    sentences = []
+    rival = _rival(report.analysis.groups[0])
+    for found in across(report)[-len(report.configuration.service_orders) :]:
+        if math.isnan(found.change.mean):
+            continue
+        text = (
+            f"Under {found.service_order}, over {count} training seeds, the slowdown is "
+            f"{_less(found.change.mean)} {rival}'s ({spread(found.change, 'signed_percent')})"
+        )
+        if not math.isnan(found.gap_closed.mean):
+            text += f", and {percent(found.gap_closed.mean)} of the oracle's gap is closed"
+            text += f" ({spread(found.gap_closed, 'percent')})"
+        sentences.append(f"{text}; in brackets, the least and the most.")
+    return sentences
 
 
 def _less(change: float) -> str:

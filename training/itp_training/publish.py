@@ -1,0 +1,80 @@
+"""From a trained network to a model that can be served: guard and calibration fitted, then exported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from itp import Simulator, baselines
+from itp._core.decide import Guard
+from itp_training import calibration
+from itp_training.collect import CALIBRATION_SEED, training_scenario
+from itp_training.config import TEACHERS, TrainingConfig
+from itp_training.export import export
+from itp_training.network import QNetwork
+from itp_training.trainer import Round
+from itp_training.validation import NetworkPolicy
+
+WORLDS = 192
+"""Of each of three kinds: to choose the guard in, to fit the tables in, and to measure them in."""
+
+THRESHOLDS = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0)
+GUARD_COST = 0.001
+"""The tightest guard is taken that costs no more of the mean slowdown, as a share."""
+
+
+def publish(
+    network: QNetwork, config: TrainingConfig, folder: Path, *, name: str, rounds: list[Round]
+) -> Path:
+    """Fit what the metadata tells beside the weights, and write folder/name.onnx and .json.
+
+    Raises
+    ------
+    TrainingError
+        The exported model does not answer as the network does; nothing is written.
+    OSError
+        It cannot be written.
+    """
+    device = next(network.parameters()).device
+    guard, costs = _fit_guard(network.eval(), config, device)
+    policy = NetworkPolicy(network, device, guard)
+    worlds = training_scenario(config)
+    tables = calibration.fit(calibration.plans(worlds, policy, _seeds(1)))
+    figures = calibration.measure(tables, calibration.plans(worlds, policy, _seeds(2)))
+    fitted: dict[str, Any] = {
+        "guard": {"rule": guard.rule, "threshold": guard.threshold},
+        "guard_costs": costs,
+        "calibration": tables,
+        "calibration_figures": figures,
+    }
+    return export(network, config, folder, name=name, rounds=rounds, fitted=fitted)
+
+
+def _seeds(kind: int) -> NDArray[np.uint64]:
+    first = CALIBRATION_SEED + kind * WORLDS
+    return np.arange(first, first + WORLDS, dtype=np.uint64)
+
+
+def _fit_guard(
+    network: QNetwork, config: TrainingConfig, device: torch.device
+) -> tuple[Guard, list[dict[str, float]]]:
+    """The guard, and what each threshold costs: mean slowdown over that without a guard, less 1."""
+    rule = TEACHERS[config.service_order]
+    worlds = training_scenario(config)
+
+    def log_slowdown(guard: Guard | None) -> float:
+        sim = Simulator(worlds, seeds=_seeds(0))
+        return baselines.mean_log_slowdown(baselines.run(sim, NetworkPolicy(network, device, guard)))
+
+    free = log_slowdown(None)
+    costs = {
+        threshold: float(np.expm1(log_slowdown(Guard(rule, threshold)) - free)) for threshold in THRESHOLDS
+    }
+    cheap = [threshold for threshold in THRESHOLDS if costs[threshold] <= GUARD_COST]
+    # The loosest one stands by even if a network leaves the rule far behind.
+    chosen = min(cheap, default=THRESHOLDS[-1])
+    return Guard(rule, chosen), [{"threshold": t, "cost": round(cost, 6)} for t, cost in costs.items()]
