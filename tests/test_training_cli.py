@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import random
@@ -24,13 +25,18 @@ torch = pytest.importorskip("torch", reason="the trainer needs PyTorch: pip inst
 for package in ("onnx", "matplotlib", "rich"):
     pytest.importorskip(package, reason=f"the trainer needs {package}: pip install 'itp[train]'")
 
-from itp.model import load_model  # noqa: E402 (after the check for PyTorch)
+from rich.console import Console  # noqa: E402 (after the check for PyTorch)
+
+from itp.model import load_model  # noqa: E402
 from itp.report import Report  # noqa: E402
 from itp_training import checkpoint, session  # noqa: E402
 from itp_training.cli import main  # noqa: E402
 from itp_training.collect import Collector  # noqa: E402
+from itp_training.config import preset  # noqa: E402
 from itp_training.curves import curves  # noqa: E402
-from itp_training.trainer import Round  # noqa: E402
+from itp_training.display import Panel  # noqa: E402
+from itp_training.record import Record  # noqa: E402
+from itp_training.trainer import Moment, Round  # noqa: E402
 
 # TensorBoard's and matplotlib's own.
 pytestmark = pytest.mark.filterwarnings("default::DeprecationWarning")
@@ -45,7 +51,7 @@ TINY = [
     *("--set", "teacher_episodes=4"),
 ]
 # Long enough to be stopped on its way.
-BROKEN = ["--episodes", "40", *TINY, "--set", "updates=4000", "--save-freq", "8"]
+BROKEN = ["--episodes", "40", *TINY, "--set", "updates=4000", "--save-freq", "8", "--name", "net"]
 TIMEOUT_S = 120
 TIMES = ("collect_s", "learn_s")
 
@@ -181,6 +187,15 @@ def test_going_on_from_a_model_begins_a_new_run(
         assert 0 < float((mine[name] - weights).abs().max()) < 0.1, name
 
 
+def test_models_of_both_orders_are_variants_of_one(finished: Path, tmp_path: Path) -> None:
+    assert main(["--episodes", "8", *TINY, "--service-order", "srpt", "--out", str(tmp_path)]) == 0
+    for name in ("dqn.onnx", "dqn.json"):
+        shutil.copy(finished / name, tmp_path)
+    for order, name in (("fifo", "dqn.onnx"), ("srpt", "dqn-srpt.onnx")):
+        model = load_model(tmp_path / "dqn.onnx", order)
+        assert (model.path.name, model.service_order) == (name, order)
+
+
 def test_json(tmp_path: Path) -> None:
     done = train("--episodes", 8, *TINY, "--out", tmp_path / "run", "--json")
     *rounds, summary = map(json.loads, done.stdout.splitlines())
@@ -225,6 +240,34 @@ def test_without_tensorboard_there_is_a_note(
     assert not (tmp_path / "run" / "tensorboard").exists()
 
 
+def test_the_panel_shows_rounds_and_speed(finished: Path) -> None:
+    rounds = [Round(**json.loads(line)) for line in lines(finished / "metrics.jsonl")]
+    output = io.StringIO()
+    panel = Panel(Console(file=output, force_terminal=True, width=80), rounds[:1], 2)
+    with panel:
+        panel.tick(Moment("collecting", 0.6, 100, 10))
+        panel.finished(rounds)
+    shown = output.getvalue()
+    for done in rounds:
+        assert f"{done.validation_slowdown:.3f}" in shown
+    assert "decisions/s" in shown
+    assert "100%" in shown
+
+
+def test_figures_that_could_not_be_written_come_with_the_next(finished: Path, tmp_path: Path) -> None:
+    rounds = [Round(**json.loads(line)) for line in lines(finished / "metrics.jsonl")]
+    record = Record(tmp_path, preset("default"), [])
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.unlink()
+    metrics.mkdir()
+    with pytest.raises(OSError, match="directory"):
+        record.add(rounds[:1])
+    metrics.rmdir()
+    record.add(rounds)
+    record.close()
+    assert rounds_of(tmp_path) == rounds_of(finished)
+
+
 # --- evaluation ---
 
 
@@ -247,6 +290,13 @@ def test_evaluation(
         "dqn.onnx", "dqn.json", "evaluation.html", "evaluation.md", "evaluation.json",
     }  # fmt: skip
     assert (run / "checkpoint.pt").read_bytes() == before
+
+
+def test_an_evaluation_leaves_other_runs_alone(
+    run: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--load-model", str(finished), "--evaluate", "--out", str(run)]) == 2
+    assert "holds another run" in capsys.readouterr().err
 
 
 # --- stopped, killed, resumed ---
@@ -279,6 +329,7 @@ def test_stopped_it_saves_and_says_how_to_go_on(number: int, unbroken: Path, tmp
     assert found
     done = train(*shlex.split(command)[1:])
     assert done.returncode == 0, done.stderr
+    assert (folder / "net.onnx").exists()
     assert_same_end(folder, unbroken)
 
 
@@ -457,6 +508,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(
         (["--episodes", "0"], "episodes = 0"),
         (["--save-freq", "0"], "--save-freq must be at least 1"),
         (["--threads", "0"], "--threads must be"),
+        (["--name", "a/b"], "--name must be"),
         (["--set", "learning_rate=fast"], "learning_rate = 'fast'"),
         (["--set", "learning_rat=1"], "no such setting: learning_rat"),
         (["--set", "td_weight=0", "--set", "look_ahead_share=0"], "nothing to learn from"),

@@ -143,6 +143,8 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(f"--save-freq must be at least 1; got {args.save_freq}")
     if not 1 <= args.threads <= _MAX_THREADS:
         raise UsageError(f"--threads must be from 1 to {_MAX_THREADS}; got {args.threads}")
+    if not args.name or Path(args.name).name != args.name:
+        raise UsageError(f"--name must be a file's name without folder and ending; got {args.name!r}")
     for name in args.scenario or ():
         if not Path(name).is_file():
             families = scenario.FAMILIES if args.evaluate else (*scenario.FAMILIES, *TRAINING_FAMILIES)

@@ -110,7 +110,12 @@ def train(args: argparse.Namespace) -> int:
 def evaluate(args: argparse.Namespace) -> int:
     """Hold a model against classical rules in test worlds; write the report where `--out` says."""
     torch.set_num_threads(args.threads)
-    trainer = Trainer.resume(_checkpoint_in(args.load_model), _device(args.device))
+    source = _checkpoint_in(args.load_model)
+    if args.out is not None and _holds_run(args.out) and args.out.resolve() != source.parent.resolve():
+        raise UsageError(
+            f"--out {args.out} holds another run, whose model would be replaced; name another folder"
+        )
+    trainer = Trainer.resume(source, _device(args.device))
     with ExitStack() as stack:
         if args.out is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -219,6 +224,7 @@ def _command(args: argparse.Namespace, folder: Path) -> str:
     words = [*shlex.split(args.prog), "--resume", "--out", str(folder)]
     for option, value, usual in (
         ("--save-freq", args.save_freq, 100),
+        ("--name", args.name, "dqn"),
         ("--device", args.device, "auto"),
         ("--threads", args.threads, 1),
     ):
