@@ -327,3 +327,25 @@ def test_models_are_tested_on_test_seeds(model):
 def test_models_run_in_processes(model):
     alone, shared = (compare(["pull", model], ["lossy"], 2, tasks=10, processes=n) for n in (1, 2))
     np.testing.assert_array_equal(alone.figures["log_slowdown"], shared.figures["log_slowdown"])
+
+
+def test_hard_deadlines_are_met_by_plan_where_any_action_can(model):
+    sim = Simulator("heterogeneous", n_envs=16, seed=3, load=0.8)
+    free, bound = make(str(model)), make(f"{model}:hard-deadlines")
+    assert bound.name == f"{model.stem}:hard-deadlines"
+    sets = np.broadcast_to(masks_of_actions(4), (16, 15))
+    differ = 0
+    for policy in (free, bound):
+        policy.begin(sim)
+    for _ in range(100):
+        planned_s = sim.expected_times(sets)
+        deadline_s = sim.waiting()["deadline_s"][:, None]
+        possible = (sim.action_masks & (planned_s <= deadline_s)).any(axis=1)
+        masks, splits = bound.act(sim)
+        mine_s = sim.expected_times(masks[:, None])
+        assert (mine_s[possible] <= deadline_s[possible]).all()
+        differ += int((masks != free.act(sim)[0]).sum())
+        same = ~possible | (planned_s <= deadline_s).all(axis=1)
+        assert (masks[same] == free.act(sim)[0][same]).all()
+        sim.step_masks(masks, splits)
+    assert differ > 0

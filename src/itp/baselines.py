@@ -254,8 +254,8 @@ def make(name: str) -> Policy:
     if name == "oracle":
         return Oracle()
     if is_model(name):
-        model, guard = model_of(name)
-        return ModelPolicy(model, guard=guard)
+        model, options = model_of(name)
+        return ModelPolicy(model, **options)
     known = (*NAMES, *shipped_models())
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""

@@ -63,7 +63,8 @@ def compare(
     ----------
     policies : iterable of str, path or Policy
         Names of ``itp.baselines.NAMES``, models (a shipped name or a path that ends in ``.onnx``, with
-        ``:no-guard`` behind it without its guard), or objects of that protocol, which can be pickled.
+        ``:no-guard`` or ``:hard-deadlines`` behind it: ``itp.policies``), or objects of that protocol, which
+        can be pickled.
     scenarios : iterable of str, path or Scenario
         As for ``itp.scenario.load``; each has a name of its own.
     seeds : int or sequence of int

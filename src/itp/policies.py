@@ -1,6 +1,8 @@
 """Trained models as policies: what they decide in a simulator, guard and all.
 
-A model is named by its shipped name or by the path of its file, which ends in ``.onnx``; with ``:no-guard``
+A model is named by its shipped name or by the path of its file, which ends in ``.onnx``; with
+``:hard-deadlines`` behind it, actions that would miss a deadline which another one meets are closed to it, as
+they are in a ``TaskPartitioner`` (it was trained to weigh deadlines, not to obey them); with ``:no-guard``
 behind that its guard stands aside.
 """
 
@@ -23,9 +25,10 @@ from itp.simulator import Simulator, masks_of_actions
 if TYPE_CHECKING:
     from itp.baselines import Choice
 
-__all__ = ["NO_GUARD", "ModelPolicy", "choose", "is_model", "model_of", "name_apart"]
+__all__ = ["HARD_DEADLINES", "NO_GUARD", "ModelPolicy", "choose", "is_model", "model_of", "name_apart"]
 
 NO_GUARD = ":no-guard"
+HARD_DEADLINES = ":hard-deadlines"
 _SUFFIX = ".onnx"
 _MODEL_STREAMS = 4
 _WATER_FILLING = 0
@@ -40,8 +43,10 @@ class ModelPolicy:
         A shipped name or an ``.onnx`` file; its variant for the simulator's service order is taken.
     guard : bool
         Heed the guard in the model's metadata.
+    hard_deadlines : bool
+        Close the actions that are planned to miss the deadline, where another one is not.
     name : str, optional
-        Without: the file's stem, ``:no-guard`` behind it without a guard.
+        Without: the file's stem, with ``:no-guard`` or ``:hard-deadlines`` behind it.
 
     Attributes
     ----------
@@ -62,13 +67,21 @@ class ModelPolicy:
     It can be pickled; the model is loaded anew by `begin`, which raises ModelError if it cannot serve.
     """
 
-    def __init__(self, model: str | os.PathLike[str], *, guard: bool = True, name: str | None = None) -> None:
-        suffix = "" if guard else NO_GUARD
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        guard: bool = True,
+        hard_deadlines: bool = False,
+        name: str | None = None,
+    ) -> None:
+        self.suffix = suffix = ("" if guard else NO_GUARD) + (HARD_DEADLINES if hard_deadlines else "")
         self.path = Path(os.path.abspath(find_model(model)))
         self.spec = os.fspath(model) + suffix
         self.named = name is not None
         self.name = name or self.path.stem + suffix
         self.heeds_guard = guard
+        self.hard_deadlines = hard_deadlines
         self.decisions = self.guarded = 0
         self.overruled = np.zeros(0, dtype=np.bool_)
         self._guard: Guard | None = None
@@ -107,18 +120,22 @@ class ModelPolicy:
 
     def act(self, sim: Simulator) -> Choice:
         q_values = self._session.run(["q_values"], {"state": sim.states})[0]
-        masks, self.overruled = choose(sim, q_values, self._guard)
+        masks, self.overruled = choose(sim, q_values, self._guard, hard_deadlines=self.hard_deadlines)
         self.decisions += int((~sim.done).sum())
         self.guarded += int(self.overruled.sum())
         return masks, np.full(sim.n_envs, _WATER_FILLING, dtype=np.int32)
 
 
 def choose(
-    sim: Simulator, q_values: NDArray[np.float32], guard: Guard | None
+    sim: Simulator, q_values: NDArray[np.float32], guard: Guard | None, *, hard_deadlines: bool = False
 ) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
     """The masks of the open actions of the greatest values[n_envs, 15], and where the guard overruled."""
-    actions = np.where(sim.action_masks, q_values, -np.inf).argmax(axis=1)
-    masks = masks_of_actions(sim.n_streams)[actions]
+    sets, open_to = masks_of_actions(sim.n_streams), sim.action_masks
+    if hard_deadlines:
+        planned_s = sim.expected_times(np.broadcast_to(sets, q_values.shape))
+        meets = open_to & (planned_s <= sim.waiting()["deadline_s"][:, None])
+        open_to = np.where(meets.any(axis=1, keepdims=True), meets, open_to)
+    masks = sets[np.where(open_to, q_values, -np.inf).argmax(axis=1)]
     if guard is None:
         return masks, np.zeros(sim.n_envs, dtype=np.bool_)
     of_rule = sim.choose(guard.rule)[0]
@@ -127,10 +144,13 @@ def choose(
     return np.where(overruled, of_rule, masks), overruled
 
 
-def model_of(spec: str) -> tuple[str, bool]:
-    """The model's name or path in a text, and whether its guard is heeded."""
-    model = spec.removesuffix(NO_GUARD)
-    return model, model == spec
+def model_of(spec: str) -> tuple[str, dict[str, bool]]:
+    """The model's name or path in a text, and ModelPolicy's options for what stands behind it."""
+    if spec.endswith(NO_GUARD):
+        return spec.removesuffix(NO_GUARD), {"guard": False}
+    if spec.endswith(HARD_DEADLINES):
+        return spec.removesuffix(HARD_DEADLINES), {"hard_deadlines": True}
+    return spec, {}
 
 
 def is_model(spec: str) -> bool:
@@ -155,7 +175,7 @@ def name_apart(models: Iterable[ModelPolicy], taken: Iterable[str]) -> None:
             name = _tail(model.path, depth)
             if name not in chosen and all(_tail(other, depth) != name for other in others):
                 break
-        model.name = name + ("" if model.heeds_guard else NO_GUARD)
+        model.name = name + model.suffix
 
 
 def _tail(path: Path, depth: int) -> str:

@@ -57,7 +57,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         nargs="+",
         action="extend",
         help="a rule, oracle, or a model: a shipped one's name or an .onnx file, with :no-guard behind it "
-        "without its guard (default: all rules, and the oracle)",
+        "without its guard, with :hard-deadlines obeying deadlines where it can (default: all rules, and the "
+        "oracle)",
     )
     add(
         "--replicas",

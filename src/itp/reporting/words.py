@@ -60,7 +60,8 @@ HOW_TO_READ = (
     "Percentiles, rewards, goodput and the rest are an episode's, averaged over seeds. Deadlines kept are "
     "those met over those that the oracle meets.",
     "A model's guard gives a decision to a rule where the model plans for much longer than the rule would; "
-    "the model without it has :no-guard behind its name.",
+    "the model without it has :no-guard behind its name. With :hard-deadlines an action that is planned to "
+    "miss a deadline is closed to the model where another one is not.",
 )
 
 
