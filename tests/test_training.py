@@ -24,6 +24,7 @@ from itp_training.config import TrainingConfig, preset  # noqa: E402
 from itp_training.errors import TrainingError  # noqa: E402
 from itp_training.learner import PRIORITY_EPS, Learner  # noqa: E402
 from itp_training.network import QNetwork  # noqa: E402
+from itp_training.publish import GUARD_COST, publish  # noqa: E402
 from itp_training.trainer import Trainer  # noqa: E402
 from itp_training.validation import NetworkPolicy  # noqa: E402
 
@@ -376,6 +377,23 @@ def test_exported_model_answers_as_the_network(tmp_path: Path, changes: dict[str
     assert beside["service_order"] == "fifo"
     assert model.version.startswith("tiny-")
     assert beside["parity"]["largest_difference"] <= 1e-5
+
+
+@pytest.mark.parametrize("duelling", [False, True])
+def test_published_values_are_relative_and_choose_the_same(tmp_path: Path, duelling: bool) -> None:
+    config = tiny(duelling=duelling, look_ahead_tasks=10)
+    network = shaken(config)
+    path = publish(network, config, tmp_path, name="tiny", rounds=[])
+    states = np.random.default_rng(1).random((500, 20), dtype=np.float32)
+    found = load_model(path).session.run(["q_values"], {"state": states})[0]
+    wanted = q_of(network, states)
+    wanted = (wanted - wanted.mean(axis=1, keepdims=True)) / 10
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+    metadata = json.loads(path.with_suffix(".json").read_text())
+    costs = {row["threshold"]: row["cost"] for row in metadata["guard_costs"]}
+    chosen = metadata["guard"]["threshold"]
+    assert costs[chosen] <= GUARD_COST or chosen == max(costs)
+    assert all(costs[tighter] > GUARD_COST for tighter in costs if tighter < chosen)
 
 
 def test_a_changed_model_file_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ def publish(
         It cannot be written.
     """
     device = next(network.parameters()).device
+    if config.td_weight == 0.0:
+        network = _relative(network, config)
     guard, costs = _fit_guard(network.eval(), config, device)
     policy = NetworkPolicy(network, device, guard)
     worlds = training_scenario(config)
@@ -52,6 +55,20 @@ def publish(
         "calibration_figures": figures,
     }
     return export(network, config, folder, name=name, rounds=rounds, fitted=fitted)
+
+
+@torch.no_grad()
+def _relative(network: QNetwork, config: TrainingConfig) -> QNetwork:
+    """A copy whose values are a task's share in what an action returns above the mean of all actions.
+
+    Without temporal differences only differences between actions are learnt: the level means nothing.
+    """
+    network = copy.deepcopy(network)
+    head = network.advantage
+    for parameter in (head.weight, head.bias):
+        parameter.copy_((parameter - parameter.mean(dim=0)) / config.look_ahead_tasks)
+    network.value = None
+    return network
 
 
 def _seeds(kind: int) -> NDArray[np.uint64]:
