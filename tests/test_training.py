@@ -24,7 +24,7 @@ from itp_training.config import TrainingConfig, preset  # noqa: E402
 from itp_training.errors import TrainingError  # noqa: E402
 from itp_training.learner import PRIORITY_EPS, Learner  # noqa: E402
 from itp_training.network import QNetwork  # noqa: E402
-from itp_training.publish import GUARD_COST, publish  # noqa: E402
+from itp_training.publish import GUARD_COST, GUARD_ROOM, publish  # noqa: E402
 from itp_training.trainer import Trainer  # noqa: E402
 from itp_training.validation import NetworkPolicy  # noqa: E402
 
@@ -391,7 +391,7 @@ def test_published_values_are_relative_and_choose_the_same(tmp_path: Path, duell
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
     metadata = json.loads(path.with_suffix(".json").read_text())
     costs = {row["threshold"]: row["cost"] for row in metadata["guard_costs"]}
-    chosen = metadata["guard"]["threshold"]
+    chosen = metadata["guard"]["threshold"] / GUARD_ROOM
     assert costs[chosen] <= GUARD_COST or chosen == max(costs)
     assert all(costs[tighter] > GUARD_COST for tighter in costs if tighter < chosen)
 
