@@ -78,7 +78,8 @@ class ModelPolicy:
         self.suffix = suffix = ("" if guard else NO_GUARD) + (HARD_DEADLINES if hard_deadlines else "")
         self.path = Path(os.path.abspath(find_model(model)))
         self.spec = os.fspath(model) + suffix
-        self.named = name is not None
+        # A shipped model is known by its name, whatever files are called.
+        self.named = name is not None or os.fspath(model) in shipped_models()
         self.name = name or self.path.stem + suffix
         self.heeds_guard = guard
         self.hard_deadlines = hard_deadlines
