@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from itp.model import shipped_models
-from itp.policies import ModelPolicy, is_model, model_of
+from itp.policies import is_model, policy_of
 from itp.simulator import RULES, Simulator, masks_of_actions
 
 TRAINING_SEED = 0
@@ -254,8 +254,7 @@ def make(name: str) -> Policy:
     if name == "oracle":
         return Oracle()
     if is_model(name):
-        model, options = model_of(name)
-        return ModelPolicy(model, **options)
+        return policy_of(name)
     known = (*NAMES, *shipped_models())
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""

@@ -25,7 +25,16 @@ from itp.simulator import Simulator, masks_of_actions
 if TYPE_CHECKING:
     from itp.baselines import Choice
 
-__all__ = ["HARD_DEADLINES", "NO_GUARD", "ModelPolicy", "choose", "is_model", "model_of", "name_apart"]
+__all__ = [
+    "HARD_DEADLINES",
+    "NO_GUARD",
+    "ModelPolicy",
+    "choose",
+    "is_model",
+    "model_of",
+    "name_apart",
+    "policy_of",
+]
 
 NO_GUARD = ":no-guard"
 HARD_DEADLINES = ":hard-deadlines"
@@ -145,18 +154,21 @@ def choose(
     return np.where(overruled, of_rule, masks), overruled
 
 
-def model_of(spec: str) -> tuple[str, dict[str, bool]]:
-    """The model's name or path in a text, and ModelPolicy's options for what stands behind it."""
-    if spec.endswith(NO_GUARD):
-        return spec.removesuffix(NO_GUARD), {"guard": False}
-    if spec.endswith(HARD_DEADLINES):
-        return spec.removesuffix(HARD_DEADLINES), {"hard_deadlines": True}
-    return spec, {}
+def model_of(spec: str) -> str:
+    """The model's name or path in a text."""
+    return spec.removesuffix(NO_GUARD).removesuffix(HARD_DEADLINES)
+
+
+def policy_of(spec: str) -> ModelPolicy:
+    """The policy that a text names; ModelError if there is no such model."""
+    return ModelPolicy(
+        model_of(spec), guard=not spec.endswith(NO_GUARD), hard_deadlines=spec.endswith(HARD_DEADLINES)
+    )
 
 
 def is_model(spec: str) -> bool:
     """Whether a text names a model: a shipped one, or a path that ends in ``.onnx``."""
-    model, _ = model_of(spec)
+    model = model_of(spec)
     return model.endswith(_SUFFIX) or model in shipped_models()
 
 

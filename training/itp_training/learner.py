@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from itp import PrioritizedReplayBuffer
+from itp._core.loss import bootstrap_loss, look_ahead_loss, take_rows
 from itp_training.adam import Adam
 from itp_training.collect import Experiences
 from itp_training.config import TrainingConfig
@@ -48,7 +49,9 @@ class Learner:
         self._weights = weights
         self._target_weights, _ = self.target.flatten()
         self.optimizer = Adam(weights, self._gradient)
-        self._chain = DenseChain(self.network, config.batch_size) if self.network.is_plain else None
+        plain = self.network.is_plain
+        self._chain = DenseChain(self.network, config.batch_size) if plain else None
+        self._target_chain = DenseChain(self.target, config.batch_size) if plain else None
         self.buffer = PrioritizedReplayBuffer(config.buffer_size, alpha=config.alpha, seed=config.seed)
         self.returns = np.full((config.buffer_size, 15), np.nan, dtype=np.float32)
         self.updates = 0
@@ -93,42 +96,40 @@ class Learner:
         c = self.config
         batch = self._sampled = self.buffer.sample(c.batch_size, self.beta, out=self._sampled)
         # Streams are exchangeable: every decision is seen with them in an order of its own.
-        order = torch.from_numpy(self.rng.integers(len(ORDERS), size=c.batch_size))
+        order = self.rng.integers(len(ORDERS), size=c.batch_size)
         seen, actions_seen = STATE_SEEN[order], ACTIONS_SEEN[order]
-        weights = torch.from_numpy(batch["weights"]) / c.batch_size
         # Double DQN's own choice comes first: the chain keeps the last values' products for the gradient.
         wanted = self._bootstrapped(batch, seen) if c.td_weight else None
-        values = self._values(self._on_device(torch.from_numpy(batch["state"]).gather(1, seen)))
-        with torch.no_grad():
-            found = values.detach().cpu()
-            slope, loss, error = torch.zeros_like(found), torch.zeros(()), torch.zeros(())
-            if wanted is not None:
-                action = (actions_seen == torch.from_numpy(batch["action"])[:, None]).to(found.dtype)
-                difference = ((found - wanted[:, None]) * action).sum(dim=1, keepdim=True)
-                clipped = difference.clamp(-c.huber_delta, c.huber_delta)
-                loss = loss + c.td_weight * clipped * (difference - 0.5 * clipped)
-                error = error + difference.abs()
-                slope += c.td_weight * clipped * action
-            if c.look_ahead_share:
-                returns = torch.from_numpy(self.returns[batch["indexes"] % c.buffer_size])
-                deviation, share = _deviation(found, returns.gather(1, actions_seen))
-                clipped = deviation.clamp(-c.huber_delta, c.huber_delta)
-                loss = loss + (clipped * (deviation - 0.5 * clipped) * share).sum(dim=1, keepdim=True)
-                error = error + (deviation.abs() * share).sum(dim=1, keepdim=True)
-                clipped *= share
-                slope += clipped - share * clipped.sum(dim=1, keepdim=True)
-            mean_loss = float(weights @ loss)
-            slope *= weights[:, None]
+        values = self._values(self._seen(batch["state"], seen))
+        found = values.detach().cpu().numpy()
+        slope, error, mean_loss = np.zeros_like(found), np.zeros(c.batch_size), 0.0
+        if wanted is not None:
+            mean_loss += bootstrap_loss(
+                found,
+                batch["action"],
+                actions_seen,
+                wanted,
+                batch["weights"],
+                c.huber_delta,
+                c.td_weight,
+                slope,
+                error,
+            )
+        if c.look_ahead_share:
+            returns = self.returns[batch["indexes"] % c.buffer_size]
+            mean_loss += look_ahead_loss(
+                found, returns, actions_seen, batch["weights"], c.huber_delta, slope, error
+            )
         if not math.isfinite(mean_loss):
             raise TrainingError(
                 f"the loss of update {self.updates + 1} is {mean_loss} (batch of decisions "
                 f"{batch['indexes'][:4].tolist()}...): lower learning_rate, or look for rewards that are not "
                 "finite; the last good checkpoint stands"
             )
-        self._step(values, self._on_device(slope))
+        self._step(values, torch.from_numpy(slope).to(self.device))
         self.updates += 1
         if c.alpha > 0.0:
-            self.buffer.update_priorities(batch["indexes"], error[:, 0].numpy() + PRIORITY_EPS)
+            self.buffer.update_priorities(batch["indexes"], error + PRIORITY_EPS)
         return mean_loss
 
     def _values(self, states: Tensor) -> Tensor:
@@ -152,28 +153,19 @@ class Learner:
                 mine.copy_(theirs)
 
     @torch.no_grad()
-    def _bootstrapped(self, batch: dict[str, NDArray[Any]], seen: Tensor) -> Tensor:
+    def _bootstrapped(self, batch: dict[str, NDArray[Any]], seen: NDArray[np.int64]) -> NDArray[np.float32]:
         """R + gamma^n Q'(s', argmax Q(s', .)): chosen by one network, valued by the other."""
-        next_state = self._on_device(torch.from_numpy(batch["next_state"]).gather(1, seen))
-        best = self.network.eval()(next_state).argmax(dim=1, keepdim=True)
-        future: Tensor = self.target(next_state).gather(1, best)[:, 0].cpu()
-        going_on = torch.from_numpy(~batch["done"])
-        discount = self.config.gamma**self.config.n_step
-        return torch.from_numpy(batch["reward"]) + discount * going_on * future
+        next_state = self._seen(batch["next_state"], seen)
+        now, later = self._chain, self._target_chain
+        values = self.network.eval()(next_state) if now is None else now.forward(next_state)
+        best = values.argmax(dim=1, keepdim=True)
+        valued = self.target(next_state) if later is None else later.forward(next_state)
+        future = valued.gather(1, best)[:, 0].cpu().numpy()
+        discount = np.float32(self.config.gamma**self.config.n_step)
+        wanted: NDArray[np.float32] = batch["reward"] + discount * ~batch["done"] * future
+        return wanted
 
-    def _on_device(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device)
-
-
-def _deviation(values: Tensor, returns: Tensor) -> tuple[Tensor, Tensor]:
-    """Errors of values[batch, 15] against returns (NaN: unknown), less each state's mean, and their shares.
-
-    Only differences between actions matter: they met the same future, on which their mean depends. The
-    known ones share the state's weight.
-    """
-    error = values - returns
-    known = ~torch.isnan(error)
-    share = known / known.sum(dim=1, keepdim=True).clamp(min=1)
-    error = error.nan_to_num_(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
-    mean = (error * share).sum(dim=1, keepdim=True)
-    return (error - mean).mul_(known), share
+    def _seen(self, states: NDArray[np.float32], seen: NDArray[np.int64]) -> Tensor:
+        out = np.empty_like(states)
+        take_rows(states, seen, out)
+        return torch.from_numpy(out).to(self.device)

@@ -325,7 +325,7 @@ cdef class Decider:
         """Complete an observed decision with a model's Q-values (float32[1, 15]).
 
         With `calibration`, time and confidence are the model's; with `guard`, its rule may overrule the
-        model, and says so by `source`. Q-values that are not finite are not used: the heuristic decides, and says so by `source`.
+        model. Q-values that are not finite are not used: the heuristic decides. `source` says so.
         """
         cdef Plan* plan = &decision.plan
         cdef Candidates c

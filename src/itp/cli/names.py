@@ -24,5 +24,5 @@ def check_policy(option: str, spec: str) -> None:
     """UsageError unless the text names a policy, or a model that is there."""
     if not is_model(spec):
         check_name(option, spec, (*baselines.NAMES, *shipped_models()))
-    elif (path := model_of(spec)[0]) not in shipped_models() and not os.path.isfile(path):
+    elif (path := model_of(spec)) not in shipped_models() and not os.path.isfile(path):
         raise UsageError(f"{option} {spec}: no such file")
