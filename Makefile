@@ -1,6 +1,8 @@
 # `make demo` and `make test` set up everything themselves; `make help` lists the rest.
 PYTHON ?= python3
 VENV ?= .venv
+# Of a training run: 0 is the shipped model's.
+SEED ?= 0
 bin := $(VENV)/bin
 pip := $(bin)/python -m pip --disable-pip-version-check
 constraints := -c constraints.txt
@@ -30,7 +32,7 @@ help:
 	@echo "make bench-results  the same, kept in bench/results.md"
 	@echo "make bench-lab WANLAB=DIR  the simulator against the real kernel (root; MEASURED=FILE: against that, no root)"
 	@echo "make debug-test the core's tests with every Cython check on"
-	@echo "make train      train the shipped model again, for both service orders, and evaluate it: runs/models"
+	@echo "make train      train the shipped model again, for both service orders, and evaluate it: runs/seed0 (or SEED=1 ...)"
 	@echo "make lint       ruff, cython-lint, mypy --strict, stubtest"
 	@echo "make wheel      a wheel in dist/"
 	@echo "make clean      remove everything made here"
@@ -61,10 +63,10 @@ bench-lab: $(VENV)/.installed
 		$(if $(MEASURED),--measured $(MEASURED)) --results bench/lab/results.md
 
 train: $(VENV)/.installed $(VENV)/.test
-	@$(bin)/itp train --service-order fifo --out runs/fifo --name dqn_v1
-	@$(bin)/itp train --service-order srpt --out runs/srpt --name dqn_v1
-	@mkdir -p runs/models && cp runs/fifo/dqn_v1.* runs/srpt/dqn_v1-srpt.* runs/models
-	@$(bin)/itp evaluate --policy runs/models/dqn_v1.onnx $(rivals) --markdown runs/models/evaluation.md
+	@$(bin)/itp train --service-order fifo --seed $(SEED) --out runs/fifo-seed$(SEED) --name dqn_v1
+	@$(bin)/itp train --service-order srpt --seed $(SEED) --out runs/srpt-seed$(SEED) --name dqn_v1
+	@mkdir -p runs/seed$(SEED) && cp runs/fifo-seed$(SEED)/dqn_v1.* runs/srpt-seed$(SEED)/dqn_v1-srpt.* runs/seed$(SEED)
+	@$(bin)/itp evaluate --policy runs/seed$(SEED)/dqn_v1.onnx $(rivals) --markdown runs/seed$(SEED)/evaluation.md
 
 debug-test: $(VENV)/.test
 	@echo "--- building with every Cython check on, in $(VENV)-debug"
