@@ -122,6 +122,11 @@ class Collector:
                 f"no task of {envs * c.tasks} was completed in time or at all: the scenario cannot be learnt "
                 "from; look at it with `itp simulate`"
             )
+        if not (np.isfinite(gain).all() and np.isfinite(reward).all()):
+            raise TrainingError(
+                f"round {number + 1}: a task's {c.objective} is not finite: look at the scenario with "
+                "`itp simulate`; the last checkpoint stands"
+            )
         experiences = _join(state, action, gain, returns, c)
         if c.td_weight == 0.0:
             experiences = experiences.only(np.asarray(~np.isnan(experiences.returns).all(axis=1)))
