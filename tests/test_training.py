@@ -120,7 +120,7 @@ def test_a_scenario_that_completes_nothing_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_a_task_returns_must_be_finite(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Collector, "_gain", lambda self, outcomes: np.full(len(outcomes), np.nan))
+    monkeypatch.setattr(Collector, "_gain", lambda _, outcomes: np.full(len(outcomes), np.nan))
     with pytest.raises(TrainingError, match="round 1: a task's slowdown is not finite"):
         collect(tiny(look_ahead_share=0.0, td_weight=1.0))
 
