@@ -326,6 +326,13 @@ def test_same_seed_same_bits(order: str) -> None:
     assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
+def test_a_round_without_look_ahead_is_not_learnt_from() -> None:
+    trainer = Trainer(tiny(look_ahead_share=1e-9), CPU)
+    trainer.run()
+    assert trainer.learner.updates == 0
+    assert len(trainer.rounds) == 2
+
+
 def test_training_beats_the_untrained_network_and_random_choice() -> None:
     config = TrainingConfig(episodes=60, envs=20, tasks=100, updates=600, batch_size=256, teacher_episodes=20)
     trainer = Trainer(config, CPU)

@@ -166,7 +166,8 @@ class Trainer:
             number, self.learner.network.eval(), epsilon, decisions
         )
         self.learner.store(experiences)
-        self._pending = c.updates * (number + 1) // self.n_rounds - c.updates * number // self.n_rounds
+        # A small look-ahead share may have left nothing to learn from yet.
+        self._pending = self._updates_of(number) if len(self.learner.buffer) else 0
         self._unfinished = {
             "reward": reward,
             "slowdown": float(np.exp(log_slowdown)),
@@ -178,7 +179,6 @@ class Trainer:
 
     def _learn(self, tick: Callable[[Moment], None]) -> None:
         begin = time.perf_counter()
-        due = self._pending
         try:
             while self._pending:
                 self._check_stop()
@@ -188,14 +188,12 @@ class Trainer:
                     tick(self._moment("learning", 0))
         finally:
             self._unfinished["learn_s"] += time.perf_counter() - begin
-        del due
 
     def _finish_round(self) -> Round:
         number = len(self.rounds)
         c = self.config
-        updates = c.updates * (number + 1) // self.n_rounds - c.updates * number // self.n_rounds
         figures = self._unfinished
-        figures["loss"] /= max(updates, 1)
+        figures["loss"] /= max(self._updates_of(number), 1)
         done = Round(
             episodes=min((number + 1) * c.envs, c.episodes),
             updates=self.learner.updates,
@@ -207,6 +205,11 @@ class Trainer:
         )
         self.rounds.append(done)
         return done
+
+    def _updates_of(self, number: int) -> int:
+        """Of a round, so that all of them add up to the run's."""
+        updates = self.config.updates
+        return updates * (number + 1) // self.n_rounds - updates * number // self.n_rounds
 
     def _epsilon(self, number: int) -> float:
         first, last = self.config.epsilon
