@@ -152,7 +152,6 @@ class Trainer:
     def _collect(self, tick: Callable[[Moment], None]) -> None:
         number, begin = len(self.rounds), time.perf_counter()
         epsilon = self._epsilon(number)
-        c = self.config
         decided = 0
 
         def decisions(count: int) -> None:
