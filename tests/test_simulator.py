@@ -720,3 +720,102 @@ def test_nothing_is_expected_when_an_episode_is_over():
 def test_masks_of_another_shape_or_type_are_refused(masks):
     with pytest.raises(ValueError, match=r"masks: expected uint32\[2, k\]"):
         Simulator(scenario([PLAIN]), n_envs=2).expected_times(masks)
+
+
+# --- copies that go on from now ---
+
+
+def advanced(order, tasks, n_envs=6):
+    sim = Simulator("mixed", n_envs=n_envs, seed=40, service_order=order)
+    for _ in range(tasks):
+        sim.step_masks(*sim.choose("single_best"))
+    return sim
+
+
+def run_on(sim):
+    parts = [sim.completed()]
+    while not sim.done.all():
+        sim.step_masks(*sim.choose("least_completion_time"))
+        parts.append(sim.completed())
+    return np.sort(np.concatenate(parts), order=["env", "task"])
+
+
+@pytest.mark.parametrize("order", ["fifo", "srpt"])
+def test_a_branch_goes_on_as_the_world_itself_does(order):
+    sim = advanced(order, 60)
+    copies = sim.branch([4, 1, 4], 200)
+    np.testing.assert_array_equal(copies.states, sim.states[[4, 1, 4]])
+    np.testing.assert_array_equal(copies.seeds, sim.seeds[[4, 1, 4]])
+    before = sim.states.copy()
+    of_copies = run_on(copies)
+    # What happens in copies leaves the world as it was.
+    np.testing.assert_array_equal(sim.states, before)
+    assert not sim.done.any()
+    itself = run_on(sim)
+    for copy, env in enumerate([4, 1, 4]):
+        mine, wanted = of_copies[of_copies["env"] == copy], itself[itself["env"] == env]
+        # Tasks that were through before it began to run on are in neither.
+        wanted = wanted[np.isin(wanted["task"], mine["task"])]
+        mine = mine[np.isin(mine["task"], wanted["task"])]
+        assert len(mine) >= 140
+        for name in ("task", "completed_at_s", "mask", "reward", "retransmitted_bytes"):
+            np.testing.assert_array_equal(mine[name], wanted[name])
+
+
+def test_a_branch_outlives_the_worlds_it_came_from():
+    sim = advanced("fifo", 20)
+    copies, twin = sim.branch([0, 2], 30), sim.branch([0, 2], 30)
+    wanted = run_on(twin)
+    sim.reset(np.arange(6, dtype=np.uint64) + 500)
+    del sim
+    np.testing.assert_array_equal(run_on(copies), wanted)
+
+
+@pytest.mark.parametrize("order", ["fifo", "srpt"])
+def test_branches_find_what_the_oracle_finds(order):
+    sim = advanced(order, 50)
+    effective = sim.effective_actions
+    env, action = np.nonzero(effective == np.arange(15))
+    future = sim.branch(env, 30)
+    future.step(action)
+    outcomes = run_on(future)
+    cost = np.full((6, 15), np.inf)
+    taken_s = outcomes["completed_at_s"] - outcomes["arrived_at_s"]
+    total = np.bincount(outcomes["env"], np.log(taken_s / outcomes["reference_time_s"]), minlength=len(env))
+    cost[env, action] = total
+    chosen, _ = sim.look_ahead(30, "least_completion_time")
+    np.testing.assert_array_equal(masks_of_actions(4)[cost.argmin(axis=1)], chosen)
+
+
+def test_a_branch_ends_after_its_horizon():
+    sim = advanced("fifo", 190)
+    assert len(run_on(sim.branch([0], 3))) <= 3 + sim.counters()["in_flight"][0]
+    copies = sim.branch([0, 1], 1)
+    copies.step([0, 3])
+    assert copies.done.all()
+    np.testing.assert_array_equal(
+        sim.branch([0], 10_000).effective_actions, sim.branch([0], 10).effective_actions
+    )
+
+
+def test_effective_actions_are_what_their_actions_come_to():
+    sim = advanced("fifo", 30, n_envs=40)
+    effective, small = sim.effective_actions, sim.waiting()["size_bytes"] < 2 * 65_536
+    assert 0 < small.sum() < 40
+    assert (effective[small] < 4).all()
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        given = rng.integers(0, 15, 40)
+        one, other = sim.branch(range(40), 5), sim.branch(range(40), 5)
+        one.step(given)
+        other.step(effective[np.arange(40), given])
+        mine, theirs = run_on(one), run_on(other)
+        np.testing.assert_array_equal(mine["completed_at_s"], theirs["completed_at_s"])
+
+
+@pytest.mark.parametrize("envs", [[], [6], [-1], [[0]]])
+def test_what_cannot_be_branched_is_refused(envs):
+    with pytest.raises(ValueError, match="envs: expected"):
+        advanced("fifo", 1).branch(envs, 5)
+    with pytest.raises(ValueError, match="horizon = 0"):
+        advanced("fifo", 1).branch([0], 0)

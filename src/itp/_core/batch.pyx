@@ -243,6 +243,11 @@ cdef class Batch:
         env.workload = &self.workloads[i]
         for k in range(self.setting.n_links):
             env.links[k].spec = &self.links[i, k]
+        # What was completed before is none of its business.
+        if env.done_first >= 0:
+            slot_of(env, env.done_last).next = env.free_slot
+            env.free_slot = env.done_first
+            env.done_first = env.done_last = -1
         if env.n_tasks > env.decided + horizon:
             env.n_tasks = env.decided + horizon
         self.state_of[i] = source.state_of[j]
