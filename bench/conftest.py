@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-PACKAGES = ("numpy", "onnxruntime", "cpprb")
+PACKAGES = ("numpy", "onnxruntime", "cpprb", "torch", "stable_baselines3")
 
 
 def pytest_addoption(parser):
@@ -71,7 +71,8 @@ def _sizes(measured):
 
 
 def _markdown(rows, rates, sizes):
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+    there = {d.name: d.version for d in importlib.metadata.distributions()}
+    versions = ", ".join(f"{name} {there[name]}" for name in PACKAGES if name in there)
     lines = [
         "# Ratios of medians, side by side in one run",
         "",
