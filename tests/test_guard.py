@@ -18,6 +18,7 @@ from itp._core.calibration import Calibration
 from itp._core.decide import Guard
 from itp.errors import ModelError
 from itp.model import find_model, load_model
+from itp.online.log import SOURCES, read_log
 from itp.overhead import dense_chain
 from onnx_models import forward
 
@@ -100,6 +101,32 @@ def test_a_down_stream_and_copies_are_no_way_around_the_guard(tmp_path):
         for k in range(50):
             assert 0 not in p.partition_task(itp.Task(str(k), 10**6)).stream_ids
             assert len(p.partition_task(itp.Task(str(k), 10**6, redundancy=2)).stream_ids) == 2
+
+
+def test_guarded_decisions_are_logged_as_such(tmp_path):
+    path = model_with(tmp_path / "m.onnx", guard={"rule": "single_best", "threshold": 1.0})
+    with itp.TaskPartitioner(model=path, experience_log=tmp_path / "log") as p:
+        sources = []
+        for k in range(40):
+            for stream in range(4):
+                p.update_stream(stream, bandwidth_mbps=1.0 + (k * 7 + stream * 13) % 50)
+            d = p.partition_task(itp.Task(str(k), 10**6))
+            p.report_outcome(d, 1.0, 1.0, success=True)
+            sources.append(d.source)
+    records = read_log(tmp_path / "log")
+    assert [SOURCES[k] for k in records["source"]] == sources
+    assert set(sources) == {"guard", "onnxruntime"}
+
+
+def test_copies_are_guarded_by_the_least_completion_time(tmp_path):
+    path = model_with(tmp_path / "m.onnx", guard={"rule": "single_best", "threshold": 1.0})
+    with itp.TaskPartitioner(model=path) as p:
+        for stream, mbps in enumerate((400.0, 200.0, 2.0, 1.0)):
+            p.update_stream(stream, bandwidth_mbps=mbps)
+        for k in range(20):
+            d = p.partition_task(itp.Task(str(k), 10**5, redundancy=2))
+            times = [time for _, time, _, meets, _ in d.estimates() if meets]
+            assert planned(d)[d.stream_ids] == pytest.approx(min(times))
 
 
 # --- calibrated time and confidence ---

@@ -332,6 +332,7 @@ def test_confidence_follows_the_outcomes():
     assert p.partition_task(itp.Task("t", 10**6)).confidence == pytest.approx(70 / 210, abs=0.01)
     assert p.metrics().expected_time_error == pytest.approx(0.7 * math.log(2), rel=0.01)
     assert sum(count for _, count, _ in p.metrics().reliability) == 200
+    assert [edge for edge, _, _ in p.metrics().reliability] == [k / 10 for k in range(10)]
 
 
 def test_explain_lists_every_action():

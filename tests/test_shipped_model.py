@@ -10,6 +10,7 @@ import pytest
 
 import itp
 from itp import baselines, scenario
+from itp.cli import main
 from itp.model import SHIPPED, load_model, shipped_models
 from itp.policies import ModelPolicy
 
@@ -63,3 +64,13 @@ def test_it_is_better_than_the_rule_in_test_worlds(order, rule, ahead, family):
         return np.exp(baselines.mean_log_slowdown(baselines.run(sim, policy)))
 
     assert slowdown(ModelPolicy(NAME)) < (1.0 - ahead) * slowdown(baselines.make(rule))
+
+
+def test_info_describes_it(capsys):
+    assert main(["info", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["shipped_models"]
+    assert [(model["name"], model["service_order"]) for model in told] == [(NAME, "fifo"), (NAME, "srpt")]
+    for model in told:
+        assert model["sha256"] == load_model(NAME, model["service_order"]).sha256[:12]
+    assert main(["info"]) == 0
+    assert f"{told[0]['version']} for fifo" in capsys.readouterr().out

@@ -120,9 +120,10 @@ cdef class Guard:
                 if popcount(c.mask[k]) == 1 and (c.meets[k] or not any_meets):
                     if best < 0 or c.completion_s[k] < c.completion_s[best]:
                         best = k
-        if best >= 0 and c.completion_s[chosen] > self.threshold * c.completion_s[best]:
-            return best
-        return chosen
+        if best < 0:
+            # No single stream can carry it: copies, or too much bandwidth asked for.
+            best = least_completion(c)
+        return best if c.completion_s[chosen] > self.threshold * c.completion_s[best] else chosen
 
 
 @cython.final
@@ -446,7 +447,7 @@ cdef class Decider:
 
     def reliability_curve(self):
         """List of (bin's lower edge, outcomes, observed hits), ten bins of the raw score."""
-        return [(k / BINS, int(self.reliability.count[k]), int(self.reliability.hits[k]))
+        return [(<double>k / BINS, int(self.reliability.count[k]), int(self.reliability.hits[k]))
                 for k in range(BINS)]
 
     def expected_time_error(self):

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 import itp
+from itp.metadata import SERVICE_ORDERS
 from itp.model import load_model, shipped_models
 
 PACKAGES = ("numpy", "onnxruntime", "blake3", "xxhash", "rich", "torch")
@@ -38,7 +39,10 @@ def run(args: argparse.Namespace) -> int:
         print()
         return 0
     table = Table(show_header=False, box=None)
-    for name, value in report.items():
+    models = [
+        f"{m['version']} for {m['service_order']} (SHA-256 {m['sha256']})" for m in report["shipped_models"]
+    ]
+    for name, value in {**report, "shipped_models": models}.items():
         shown = ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
         table.add_row(f"[bold]{name}[/bold]", shown)
     Console().print(table)
@@ -59,7 +63,11 @@ def gather(model: str | None) -> dict[str, Any]:
             report[package] = "not installed"
     report["cpu"], report["cpu_features"] = _cpu()
     report["cpus"] = os.cpu_count()
-    report["shipped_models"] = shipped_models()
+    found = [(name, load_model(name, order)) for name in shipped_models() for order in SERVICE_ORDERS]
+    report["shipped_models"] = [
+        {"name": name, "service_order": m.service_order, "version": m.version, "sha256": m.sha256[:12]}
+        for name, m in found
+    ]
     if model is None:
         report["engine"] = "heuristic (no model given)"
     else:
@@ -68,6 +76,7 @@ def gather(model: str | None) -> dict[str, Any]:
         report["model"] = str(loaded.path)
         report["model_version"] = loaded.version
         report["model_sha256"] = loaded.sha256
+        report["model_service_order"] = loaded.service_order
     return report
 
 
