@@ -11,10 +11,16 @@ from types import FrameType
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let the first Ctrl-C or SIGTERM raise KeyboardInterrupt and further ones wait for the clean-up."""
+    """Let the first Ctrl-C or SIGTERM raise KeyboardInterrupt; further ones, for good, are ignored.
+
+    Who was interrupted still has to clean up, to say so and to choose his exit code, mostly after this block.
+    """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    interrupted = False
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
         for number in before:
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
@@ -24,8 +30,9 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if not interrupted:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 @contextmanager
