@@ -295,5 +295,5 @@ def test_interruption_leaves_no_process(number, tmp_path):
         assert process.stdout.readline() == "part\n"
         assert len(group_of(process.pid)) >= 3
         process.send_signal(number)
-        process.wait(10)
+        process.wait(60)
     eventually(lambda: not group_of(process.pid), "the processes end")
