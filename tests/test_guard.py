@@ -115,7 +115,7 @@ def test_guarded_decisions_are_logged_as_such(tmp_path):
             sources.append(d.source)
     records = read_log(tmp_path / "log")
     assert [SOURCES[k] for k in records["source"]] == sources
-    assert set(sources) == {"guard", "onnxruntime"}
+    assert set(sources) == {"guard", "native"}
 
 
 def test_copies_are_guarded_by_the_least_completion_time(tmp_path):

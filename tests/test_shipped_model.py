@@ -43,7 +43,7 @@ def test_it_decides(order):
         for k in range(40):
             p.update_stream(k % 4, bandwidth_mbps=20.0 + 5 * (k % 7), latency_ms=10.0 + k)
             d = p.partition_task(itp.Task(str(k), 50_000 * (k + 1) ** 2))
-            assert d.source in ("onnxruntime", "guard")
+            assert d.source in ("native", "guard")
             assert d.model_version.startswith(ORDERS[order])
             low, high = d.expected_time_interval_s
             assert 0.0 < low <= d.expected_time_s <= high

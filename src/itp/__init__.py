@@ -31,10 +31,18 @@ from itp.errors import (
 from itp.partitioner import TaskPartitioner
 
 if TYPE_CHECKING:
+    from itp.native import c_api, get_include, native_model
     from itp.simulator import Simulator
 
 # The simulator and what stands on it are loaded when first asked for: a data plane needs none of it.
-_LATER = {"Simulator": "itp.simulator", "baselines": "", "evaluation": ""}
+_LATER = {
+    "Simulator": "itp.simulator",
+    "baselines": "",
+    "c_api": "itp.native",
+    "evaluation": "",
+    "get_include": "itp.native",
+    "native_model": "itp.native",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -74,4 +82,7 @@ __all__ = [
     "TaskPartitioner",
     "TransportError",
     "actions",
+    "c_api",
+    "get_include",
+    "native_model",
 ]

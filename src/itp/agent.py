@@ -1,54 +1,87 @@
-"""The agent: a model's Q-values where there is a model, the heuristic where not or where it fails."""
+"""The agent: which engine serves a model, and the way back when it fails."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from functools import partial
 
-from itp._core.decide import Decider
-from itp._core.decision import Decision
-from itp._core.task import Task
-from itp.engine import OnnxRuntimeEngine
+import numpy as np
+from numpy.typing import NDArray
+
+from itp._core.decider import Decider, Served
+from itp.engine import batch_q_values, bound_slot
+from itp.errors import ModelError
+from itp.model import Model
 
 log = logging.getLogger("itp")
 
 
 class DQNAgent:
-    """Decides with an engine, exploration and masks; falls back to the decider's heuristic.
+    """Has a decider serve models: by the compiled forward pass, or by onnxruntime.
+
+    Parameters
+    ----------
+    engine : {"auto", "native", "onnxruntime"}
+        "auto" is native where the model's graph allows it.
 
     Attributes
     ----------
-    decide : callable
-        From a Task to a Decision; LookupError if too few streams are up. Without an engine it is the
-        compiled call itself.
+    model : Model or None
+        None: the heuristic decides.
 
     Notes
     -----
-    Thread safety: ``serve`` replaces engine and ``decide`` by one reference each, and a decision
-    reads one of them once: it is made by the old model or by the new one.
+    Thread safety: ``serve`` publishes a complete model by one reference; a decision reads it once, and the
+    old model goes when the last decision by it has been made.
     """
 
-    decide: Callable[[Task], Decision]
-
-    def __init__(self, decider: Decider) -> None:
+    def __init__(self, decider: Decider, engine: str) -> None:
         self._decider = decider
-        self.engine: OnnxRuntimeEngine | None = None
-        self.decide = decider.decide
+        self._engine = engine
+        self.model: Model | None = None
 
-    def serve(self, engine: OnnxRuntimeEngine) -> None:
-        """Decide with this engine from the next decision on."""
-        self.engine = engine
-        self.decide = partial(self._decide, engine)
+    @property
+    def engine(self) -> str:
+        """What computes the Q-values: "native", "onnxruntime", or "heuristic" where there are none."""
+        served = self._decider.served
+        if served is None:
+            return "heuristic"
+        return "onnxruntime" if served.net is None else "native"
 
-    def _decide(self, engine: OnnxRuntimeEngine, task: Task) -> Decision:
-        decision = self._decider.observe(task)
-        try:
-            q_values = engine.q_values(decision.state)
-        except Exception as error:  # onnxruntime's own exceptions derive from Exception alone
-            log.warning("model %s failed, the heuristic decides: %s", engine.model.version, error)
-            return self._decider.settle_by_rule(decision)
-        model = engine.model
-        return self._decider.settle(
-            decision, q_values, model.version, engine.source, model.calibration, model.guard
+    def serve(self, model: Model) -> None:
+        """Decide by this model from the next decision on.
+
+        Raises
+        ------
+        ModelError
+            The engine is "native", and the compiled forward pass cannot express the model.
+        """
+        if self._engine == "native" and model.net is None:
+            raise ModelError(
+                f"{model.path}: engine='native' cannot serve it: {model.why_not_native}; "
+                "engine='auto' serves it by onnxruntime"
+            )
+        native = self._engine != "onnxruntime" and model.net is not None
+        if self._engine == "auto" and not native:
+            log.warning("%s: served by onnxruntime: %s", model.path, model.why_not_native)
+        self._decider.serve(
+            Served(
+                model.version,
+                net=model.net if native else None,
+                lend=None if native else partial(bound_slot, model),
+                failed=None if native else partial(_failed, model.version),
+                calibration=model.calibration,
+                guard=model.guard,
+            )
         )
+        self.model = model
+
+    def q_values(self, states: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Q-values float32[n, 15] of states float32[n, 20]; ValueError without a model."""
+        if self.model is None:
+            raise ValueError("there are no Q-values without a model; pass model=")
+        return batch_q_values(self.model, states, native=self._engine != "onnxruntime")
+
+
+def _failed(version: str, error: Exception) -> None:
+    log.warning("model %s failed, the heuristic decides: %s", version, error)

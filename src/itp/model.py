@@ -17,19 +17,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from itp import metadata as metadata_of
 from itp._core.calibration import Calibration
 from itp._core.decide import Guard
+from itp._core.qnet import QNet
 from itp._core.state import SCHEMA
 from itp.actions import N_ACTIONS
+from itp.chain import NotAChain, dense_layers
 from itp.errors import ModelError, SchemaError
+from itp.onnx_file import Graph, read_graph
 
 log = logging.getLogger("itp")
 
 STATE_DIM = 20
 MAX_MODEL_BYTES = 256 * 2**20
-N_PROBES = 64
+N_PROBES = 4096
+"""States, drawn uniformly or at the ends of their range, on which a model's answers are checked."""
+
+TOLERANCE = 1e-5
+"""Largest difference of the compiled forward pass from onnxruntime, relative to a state's largest Q-value."""
+
+_TIE = 1e-6
+_PROBE_BATCH = 256
 VARIANT = "-srpt"
 SHIPPED = Path(__file__).parent / "models"
 
@@ -52,6 +63,12 @@ class Model:
     guard : Guard or None
     session : onnxruntime.InferenceSession
         One thread, sequential, on the CPU.
+    takes_batches : bool
+        It takes any number of states at a time, not one alone.
+    net : QNet or None
+        The compiled forward pass, checked against `session`.
+    why_not_native : str or None
+        Why there is none.
     """
 
     path: Path
@@ -62,6 +79,9 @@ class Model:
     calibration: Calibration | None = field(repr=False, default=None)
     guard: Guard | None = None
     session: Any = field(repr=False)
+    takes_batches: bool
+    net: QNet | None = field(repr=False, default=None)
+    why_not_native: str | None = None
 
 
 def shipped_models() -> list[str]:
@@ -118,8 +138,13 @@ def load_model(model: str | os.PathLike[str], service_order: str = "fifo") -> Mo
     expected = beside.get("sha256", sha256)
     if expected != sha256:
         raise ModelError(f"{path}: SHA-256 is {sha256}, but {path.with_suffix('.json').name} says {expected}")
+    try:
+        # First of all: what claims more than it holds never gets to onnxruntime, which might believe it.
+        graph = read_graph(content)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
     session = _session(path, content)
-    _check_signature(path, session)
+    takes_batches = _check_signature(path, session)
     inside = _metadata_inside(path, session)
     metadata = {**inside, **beside}
     for schema in [part["schema"] for part in (inside, beside) if "schema" in part]:
@@ -132,7 +157,9 @@ def load_model(model: str | os.PathLike[str], service_order: str = "fifo") -> Mo
         log.warning("%s: trained for %s; the streams are served by %s", path, trained_for, service_order)
     calibration = metadata_of.calibration(metadata, str(path))
     guard = metadata_of.guard(metadata, str(path))
-    _check_answers(path, session)
+    states = _probes()
+    answers = _answers(path, session, states, takes_batches)
+    net, why_not_native = _native(graph, states, answers)
     version = str(metadata.get("version") or f"{path.stem}-{sha256[:8]}")
     return Model(
         path=path,
@@ -143,6 +170,9 @@ def load_model(model: str | os.PathLike[str], service_order: str = "fifo") -> Mo
         calibration=calibration,
         guard=guard,
         session=session,
+        takes_batches=takes_batches,
+        net=net,
+        why_not_native=why_not_native,
     )
 
 
@@ -194,7 +224,8 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _check_signature(path: Path, session: Any) -> None:
+def _check_signature(path: Path, session: Any) -> bool:
+    """Whether it takes any number of states at a time; ModelError if it does not take them at all."""
     found = {
         "input": [(i.name, i.type, i.shape) for i in session.get_inputs()],
         "output": [(o.name, o.type, o.shape) for o in session.get_outputs()],
@@ -214,17 +245,60 @@ def _check_signature(path: Path, session: Any) -> None:
                 f"{path}: needs one {kind} {name!r} float32[batch, {width}]; the file has "
                 + (", ".join(f"{n!r} {t} {s}" for n, t, s in found[kind]) or "none")
             )
+    return not isinstance(found["input"][0][2][0], int)
 
 
-def _check_answers(path: Path, session: Any) -> None:
-    states = np.random.default_rng(0).random((N_PROBES, 1, STATE_DIM), dtype=np.float32)
-    states[0] = 0.0
-    states[1] = 1.0
+def _probes() -> NDArray[np.float32]:
+    rng = np.random.default_rng(0)
+    states = rng.random((N_PROBES, STATE_DIM), dtype=np.float32)
+    ends = N_PROBES // 8
+    states[:ends] = rng.integers(0, 2, (ends, STATE_DIM))
+    states[0], states[1] = 0.0, 1.0
+    return states
+
+
+def _answers(
+    path: Path, session: Any, states: NDArray[np.float32], takes_batches: bool
+) -> NDArray[np.float32]:
+    """onnxruntime's Q-values; ModelError if it fails, or they are not finite."""
+    step = _PROBE_BATCH if takes_batches else 1
+    answers = np.empty((len(states), N_ACTIONS), np.float32)
     try:
-        answers = np.stack([session.run(["q_values"], {"state": state})[0] for state in states])
-    except Exception as error:  # as above
+        for at in range(0, len(states), step):
+            batch = states[at : at + step]
+            (found,) = session.run(["q_values"], {"state": batch})
+            if found.shape != (len(batch), N_ACTIONS):
+                raise ModelError(
+                    f"{path}: answers with shape {found.shape} instead of ({len(batch)}, {N_ACTIONS})"
+                )
+            answers[at : at + step] = found
+    except ModelError:
+        raise
+    except Exception as error:  # onnxruntime's own exceptions derive from Exception alone
         raise ModelError(f"{path}: fails on a probe state: {_one_line(error)}") from error
-    if answers.shape != (N_PROBES, 1, N_ACTIONS):
-        raise ModelError(f"{path}: answers with shape {answers.shape[1:]} instead of (1, {N_ACTIONS})")
     if not np.isfinite(answers).all():
         raise ModelError(f"{path}: Q-values are not finite on {N_PROBES} probe states")
+    return answers
+
+
+def _native(
+    graph: Graph, states: NDArray[np.float32], answers: NDArray[np.float32]
+) -> tuple[QNet | None, str | None]:
+    """The compiled forward pass, or why there is none."""
+    try:
+        net = QNet(dense_layers(graph, STATE_DIM))
+    except NotAChain as error:
+        return None, f"not a chain of dense layers: {error}"
+    except ValueError as error:
+        return None, str(error)
+    found = net(states)
+    scale = np.abs(answers).max(axis=1, keepdims=True)
+    apart = np.abs(found - answers) > TOLERANCE * scale
+    if not np.isfinite(found).all() or apart.any():
+        n_apart = int(apart.any(axis=1).sum())
+        return None, f"the compiled forward pass differs from onnxruntime on {n_apart} of {N_PROBES} states"
+    # Where the two best are as good as equal, the last bits decide, and either may come first.
+    best = np.take_along_axis(answers, found.argmax(axis=1)[:, None], axis=1)
+    if (answers.max(axis=1, keepdims=True) - best > _TIE * scale).any():
+        return None, "the compiled forward pass chooses other actions than onnxruntime"
+    return net, None

@@ -7,19 +7,24 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from itp._core.decide import Decider
+import numpy as np
+import numpy.typing as npt
+
+from itp._core.arguments import as_array
+from itp._core.decide import time_edges_s
+from itp._core.decider import Decider, FastPath
 from itp._core.decision import Decision
 from itp._core.reward import RewardWeights
 from itp._core.state import NetworkState
 from itp._core.task import Task
 from itp.agent import DQNAgent
-from itp.engine import ENGINES, OnnxRuntimeEngine
-from itp.errors import ClosedError, NoStreamError, OutcomeError
+from itp.engine import ENGINES
 from itp.explanation import Explanation, explain
-from itp.model import load_model
+from itp.model import STATE_DIM, Model, load_model
 from itp.online.log import ExperienceLog
 
 if TYPE_CHECKING:
@@ -50,13 +55,16 @@ class Metrics:
     model_version: str | None
     reliability: tuple[tuple[float, int, int], ...]
     """Of the confidence: (lower edge of the raw score's bin, outcomes, as good as expected)."""
+    decision_seconds_buckets: tuple[tuple[float, int], ...]
+    """(upper edge in seconds, decisions that took at most that long), ascending, the last edge infinite."""
+    decision_seconds_sum: float
 
     def as_dict(self) -> dict[str, Any]:
         """The figures by name, ready for JSON but for NaN."""
         return asdict(self)
 
 
-class TaskPartitioner:
+class TaskPartitioner(FastPath):
     """Decides, for every transfer task, which streams carry it and how many bytes each gets.
 
     Parameters
@@ -65,8 +73,9 @@ class TaskPartitioner:
         A shipped model's name, or the path of an ONNX file: input ``state`` float32[batch, 20],
         output ``q_values`` float32[batch, 15]; its variant for the service order, if it has one. None: the
         heuristic decides.
-    engine : {"auto", "onnxruntime", "heuristic"}
-        "auto" is onnxruntime with a model and the heuristic without; "heuristic" loads no model.
+    engine : {"auto", "native", "onnxruntime", "heuristic"}
+        With a model, "auto" is native, the compiled forward pass, where the model's graph is a chain of dense
+        layers, and else onnxruntime; "heuristic" loads no model.
     n_streams : int
         1 to 16; a model needs 4.
     service_order : {"fifo", "srpt"}
@@ -90,8 +99,9 @@ class TaskPartitioner:
 
     Notes
     -----
-    Thread safety: all methods may be called from several threads. Without a model a decision holds
-    the GIL from start to end; with onnxruntime the GIL is given away while the model runs.
+    Thread safety: all methods may be called from several threads. A decision holds the GIL from start to end,
+    so that no other thread makes it wait; with onnxruntime the GIL is given away while the model runs. After
+    a fork, the child decides on from a ledger of its own.
     """
 
     def __init__(
@@ -110,11 +120,11 @@ class TaskPartitioner:
     ) -> None:
         if engine not in ENGINES:
             raise ValueError(f"engine must be one of {', '.join(ENGINES)}; got {engine!r}")
-        if engine == "onnxruntime" and model is None:
-            raise ValueError("engine='onnxruntime' needs a model; pass model=, or engine='heuristic'")
-        self._network = NetworkState(n_streams, service_order)
-        self._decider = Decider(
-            self._network,
+        if engine in ("native", "onnxruntime") and model is None:
+            raise ValueError(f"engine={engine!r} needs a model; pass model=, or engine='heuristic'")
+        self._closed = False
+        decider = Decider(
+            NetworkState(n_streams, service_order),
             policy=heuristic,
             epsilon=epsilon,
             seed=seed,
@@ -122,83 +132,42 @@ class TaskPartitioner:
             weights=reward_weights,
         )
         self._heuristic = heuristic
-        self._agent = DQNAgent(self._decider)
+        self._agent = DQNAgent(decider, engine)
         self._engine_name = engine
         if model is not None and engine != "heuristic":
-            self._agent.serve(self._load(model))
+            self._agent.serve(_load(model, decider.network))
         self._log = None if experience_log is None else ExperienceLog(experience_log, n_streams)
         # Reported decisions that wait for the next decision's state.
         self._incomplete: deque[Decision] = deque()
         self._log_lock = threading.Lock()
-        self._closed = False
-
-    def _load(self, model: str | os.PathLike[str]) -> OnnxRuntimeEngine:
-        if self._network.n_streams != 4:
-            raise ValueError(f"a model needs n_streams=4 (state schema 1); got {self._network.n_streams}")
-        return OnnxRuntimeEngine(load_model(model, self._network.service_order))
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClosedError("the partitioner is closed")
+        self._open(decider)
 
     # --- streams ---
 
     @property
     def n_streams(self) -> int:
         """Number of streams."""
-        return self._network.n_streams
+        return self._decider.network.n_streams
 
     @property
     def network(self) -> NetworkState:
         """The streams' metrics and the ledger of bytes in flight."""
-        self._check_open()
-        return self._network
+        return self._decider.network
 
-    def update_stream(
-        self,
-        stream: int,
-        bandwidth_mbps: float | None = None,
-        latency_ms: float | None = None,
-        congestion: float | None = None,
-        success_rate: float | None = None,
-    ) -> None:
-        """Take in fresh measurements of a stream; see ``NetworkState.update_stream``."""
-        self._check_open()
-        self._network.update_stream(stream, bandwidth_mbps, latency_ms, congestion, success_rate)
-
-    def set_stream_up(self, stream: int, up: bool) -> None:
-        """Say whether a stream works; one that is down gets no chunk."""
-        self._check_open()
-        self._network.set_stream_up(stream, up)
-
-    def report_progress(self, stream: int, delivered_bytes: int) -> None:
-        """Say how many bytes a stream has delivered since its last report; optional."""
-        self._check_open()
-        self._network.report_progress(stream, delivered_bytes)
+    @property
+    def engine(self) -> str:
+        """What decides: "native", "onnxruntime" or "heuristic"."""
+        self._decider  # noqa: B018 (ClosedError)
+        return self._agent.engine
 
     # --- decisions ---
-
-    def partition_task(self, task: Task) -> Decision:
-        """Decide for one task.
-
-        Raises
-        ------
-        NoStreamError
-            All streams are down, or fewer are up than the task asks copies for.
-        """
-        if self._closed:
-            raise ClosedError("the partitioner is closed")
-        try:
-            return self._agent.decide(task)
-        except LookupError as error:
-            raise NoStreamError(str(error)) from None
 
     def partition_batch(self, tasks: Iterable[Task]) -> list[Decision]:
         """Decide for several tasks in turn, each seeing the bytes of those before it.
 
         All or none: where one fails, as ``partition_task`` would, those before it are taken back.
         """
-        self._check_open()
+        decider = self._decider
         tasks = list(tasks)
         for task in tasks:
             if not isinstance(task, Task):
@@ -209,9 +178,20 @@ class TaskPartitioner:
                 decisions.append(self.partition_task(task))  # noqa: PERF401 (kept if one fails)
         except BaseException:
             for decision in decisions:
-                self._decider.retract(decision)
+                decider.retract(decision)
             raise
         return decisions
+
+    def q_values(self, states: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Q-values float32[n, 15] of states float32[n, 20], by whichever engine is faster for so many.
+
+        Raises
+        ------
+        ValueError, TypeError
+            There is no model, or the states have another shape.
+        """
+        self._decider  # noqa: B018 (ClosedError)
+        return self._agent.q_values(as_array("states", states, "f", np.float32, (None, STATE_DIM)))
 
     def report_outcome(
         self,
@@ -243,11 +223,7 @@ class TaskPartitioner:
         OutcomeError
             The decision is another partitioner's, or was reported before. Nothing is changed.
         """
-        self._check_open()
-        try:
-            reward = self._decider.report(decision, throughput_mbps, latency_s, success, retransmitted_bytes)
-        except LookupError as error:
-            raise OutcomeError(str(error)) from None
+        reward = self._decider.report(decision, throughput_mbps, latency_s, success, retransmitted_bytes)
         if self._log is not None:
             with self._log_lock:
                 self._incomplete.append(decision)
@@ -264,7 +240,7 @@ class TaskPartitioner:
 
     def explain(self, decision: Decision) -> Explanation:
         """Every action of a decision: predicted time, Q-value, and why it was not taken."""
-        self._check_open()
+        self._decider  # noqa: B018 (ClosedError)
         if not isinstance(decision, Decision):
             raise TypeError(f"decision must be a Decision; got {decision!r}")
         return explain(decision)
@@ -273,10 +249,10 @@ class TaskPartitioner:
 
     def metrics(self) -> Metrics:
         """What was decided and reported so far."""
-        self._check_open()
-        counts = self._decider.counts()
+        decider, model = self._decider, self._agent.model
+        counts = decider.counts()
         outcomes = counts["outcomes"]
-        engine = self._agent.engine
+        times, seconds = decider.times()
         return Metrics(
             total_decisions=counts["decisions"],
             model_decisions=counts["by_model"],
@@ -284,15 +260,17 @@ class TaskPartitioner:
             heuristic_decisions=counts["decisions"] - counts["by_model"],
             explored_decisions=counts["explored"],
             infeasible_decisions=counts["infeasible"],
-            in_flight=self._network.queue_depth,
+            in_flight=decider.network.queue_depth,
             total_outcomes=outcomes,
             success_rate=counts["successes"] / outcomes if outcomes else float("nan"),
             avg_reward=counts["reward_sum"] / outcomes if outcomes else float("nan"),
-            expected_time_error=self._decider.expected_time_error(),
+            expected_time_error=decider.expected_time_error(),
             total_bytes=counts["bytes_decided"],
             retransmitted_bytes=counts["retransmitted_bytes"],
-            model_version=None if engine is None else engine.model.version,
-            reliability=tuple(self._decider.reliability_curve()),
+            model_version=None if model is None else model.version,
+            reliability=tuple(decider.reliability_curve()),
+            decision_seconds_buckets=tuple(zip(time_edges_s(), accumulate(times), strict=True)),
+            decision_seconds_sum=seconds,
         )
 
     def swap_model(self, model: str | os.PathLike[str]) -> None:
@@ -303,10 +281,10 @@ class TaskPartitioner:
         ModelError
             The file is bad; the old model goes on serving.
         """
-        self._check_open()
+        network = self._decider.network
         if self._engine_name == "heuristic":
             raise ValueError("engine='heuristic' serves no model; make the partitioner with engine='auto'")
-        self._agent.serve(self._load(model))
+        self._agent.serve(_load(model, network))
 
     def evaluate(self, episodes: int = 100, scenario: str = "mixed") -> Performance:
         """What its policy achieves in the simulator, under its service order; nothing of it is touched.
@@ -317,13 +295,12 @@ class TaskPartitioner:
         from itp import baselines, performance  # here, so that `import itp` stays light
         from itp.policies import ModelPolicy
 
-        self._check_open()
         if self.n_streams != 4:
             raise ValueError(f"the simulated scenarios have 4 streams; this partitioner has {self.n_streams}")
-        engine = self._agent.engine
-        policy = baselines.make(self._heuristic) if engine is None else ModelPolicy(engine.model.path)
+        model = self._agent.model
+        policy = baselines.make(self._heuristic) if model is None else ModelPolicy(model.path)
         return performance.measure(
-            policy, name=scenario, service_order=self._network.service_order, episodes=episodes
+            policy, name=scenario, service_order=self.network.service_order, episodes=episodes
         )
 
     # --- the end ---
@@ -333,6 +310,7 @@ class TaskPartitioner:
         if self._closed:
             return
         self._closed = True
+        self._shut()
         if self._log is not None:
             with self._log_lock:
                 self._log_complete(self._log)
@@ -341,10 +319,16 @@ class TaskPartitioner:
             self._log.close()
 
     def __enter__(self) -> TaskPartitioner:
-        self._check_open()
+        self._decider  # noqa: B018 (ClosedError)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _load(model: str | os.PathLike[str], network: NetworkState) -> Model:
+    if network.n_streams != 4:
+        raise ValueError(f"a model needs n_streams=4 (state schema 1); got {network.n_streams}")
+    return load_model(model, network.service_order)

@@ -119,7 +119,7 @@ class ModelPolicy:
                 f"{scenario.name} has {scenario.n_streams}"
             )
         model = load_model(self.path, scenario.service_order)
-        if isinstance(model.session.get_inputs()[0].shape[0], int):
+        if not model.takes_batches:
             raise ModelError(f"{model.path}: takes one state at a time; export it with a batch of any size")
         self._session = model.session
         self._guard = model.guard if self.heeds_guard else None

@@ -19,15 +19,21 @@ cdef void learn(Reliability* r, double raw, double expected_time_s, double actua
                 bint success) noexcept nogil
 
 
-cdef class Calibration:
-    cdef int n_time
-    cdef int n_waiting
-    cdef double time_edges[32]
-    cdef double waiting_edges[32]
-    cdef double low[33 * 33]        # quantiles of actual over planned time
-    cdef double middle[33 * 33]
-    cdef double high[33 * 33]
-    cdef double confidence[33 * 33]
+# A model's tables; a row of them is for plans that are alike.
+ctypedef struct Tables:
+    int n_time
+    int n_waiting
+    double time_edges[32]
+    double waiting_edges[32]
+    double low[33 * 33]         # quantiles of actual over planned time
+    double middle[33 * 33]
+    double high[33 * 33]
+    double confidence[33 * 33]
 
-    # Of a plan that takes planned_s (finite, > 0), of which the share `waiting` is work ahead of it.
-    cdef int row(self, double planned_s, double waiting) noexcept nogil
+
+# Of a plan that takes planned_s (finite, > 0), of which the share `waiting` is work ahead of it.
+cdef int table_row(const Tables* tables, double planned_s, double waiting) noexcept nogil
+
+
+cdef class Calibration:
+    cdef Tables tables

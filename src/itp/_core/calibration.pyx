@@ -39,6 +39,16 @@ cdef void learn(Reliability* r, double raw, double expected_time_s, double actua
         r.error_count += 1.0
 
 
+cdef int table_row(const Tables* tables, double planned_s, double waiting) noexcept nogil:
+    cdef double time = log2(planned_s)
+    cdef int t = 0, w = 0
+    while t < tables.n_time and tables.time_edges[t] <= time:
+        t += 1
+    while w < tables.n_waiting and tables.waiting_edges[w] <= waiting:
+        w += 1
+    return t * (tables.n_waiting + 1) + w
+
+
 @cython.final
 cdef class Calibration:
     """A model's tables; whoever reads them from a file has checked them.
@@ -58,33 +68,27 @@ cdef class Calibration:
     """
 
     def __cinit__(self, *, time_edges_log2_s, waiting_edges, time_ratio, confidence):
+        cdef Tables* tables = &self.tables
         cdef int i
-        self.n_time = len(time_edges_log2_s)
-        self.n_waiting = len(waiting_edges)
-        n_rows = (self.n_time + 1) * (self.n_waiting + 1)
-        if self.n_time > MAX_EDGES or self.n_waiting > MAX_EDGES:
-            raise ValueError(f"expected at most {MAX_EDGES} edges; got {self.n_time} and {self.n_waiting}")
+        tables.n_time = len(time_edges_log2_s)
+        tables.n_waiting = len(waiting_edges)
+        n_rows = (tables.n_time + 1) * (tables.n_waiting + 1)
+        if tables.n_time > MAX_EDGES or tables.n_waiting > MAX_EDGES:
+            raise ValueError(f"expected at most {MAX_EDGES} edges; "
+                             f"got {tables.n_time} and {tables.n_waiting}")
         if len(time_ratio) != n_rows or len(confidence) != n_rows:
             raise ValueError(f"expected {n_rows} rows; got {len(time_ratio)} and {len(confidence)}")
-        for i in range(self.n_time):
-            self.time_edges[i] = time_edges_log2_s[i]
-        for i in range(self.n_waiting):
-            self.waiting_edges[i] = waiting_edges[i]
+        for i in range(tables.n_time):
+            tables.time_edges[i] = time_edges_log2_s[i]
+        for i in range(tables.n_waiting):
+            tables.waiting_edges[i] = waiting_edges[i]
         for i in range(n_rows):
-            self.low[i], self.middle[i], self.high[i] = time_ratio[i]
-            self.confidence[i] = confidence[i]
+            tables.low[i], tables.middle[i], tables.high[i] = time_ratio[i]
+            tables.confidence[i] = confidence[i]
 
-    cdef int row(self, double planned_s, double waiting) noexcept nogil:
-        cdef double time = log2(planned_s)
-        cdef int t = 0, w = 0
-        while t < self.n_time and self.time_edges[t] <= time:
-            t += 1
-        while w < self.n_waiting and self.waiting_edges[w] <= waiting:
-            w += 1
-        return t * (self.n_waiting + 1) + w
-
-    def look_up(self, double planned_s, double waiting):
+    def look_up(self, planned_s, waiting):
         """(5 %, 50 %, 95 % of the time in s, confidence) of a plan; for tests and explanations."""
-        cdef int row = self.row(planned_s, waiting)
-        return (planned_s * self.low[row], planned_s * self.middle[row], planned_s * self.high[row],
-                self.confidence[row])
+        cdef const Tables* tables = &self.tables
+        cdef int row = table_row(tables, planned_s, waiting)
+        return (planned_s * tables.low[row], planned_s * tables.middle[row], planned_s * tables.high[row],
+                tables.confidence[row])

@@ -1,17 +1,29 @@
-# The fast path: from a task and the state of the streams to a Decision.
+# The fast path without Python: from a task and the state of the streams to a decision, and what became of it.
+#
+# All of it is `nogil` over plain structs. A Core is used by one thread at a time: with Python about, by the one
+# that holds the GIL. C and C++ reach the same through `itp.h`.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from itp._core.alloc cimport Rule
-from itp._core.calibration cimport Calibration, Reliability
-from itp._core.decision cimport Decision, Plan
-from itp._core.heuristic cimport Candidates, Policy
-from itp._core.reward cimport RewardWeights
+from itp._core.calibration cimport Reliability, Tables
+from itp._core.decision cimport Plan
+from itp._core.heuristic cimport Policy
+from itp._core.qnet cimport qnet, qnet_forward
+from itp._core.reward cimport Outcome, Terms
 from itp._core.rng cimport Rng
-from itp._core.state cimport NetworkState
-from itp._core.task cimport Task
+from itp._core.state cimport Network
 
 cdef enum:
     N_ACTIONS = 15              # of schema 1
+    N_TIMES = 98                # bins of Times
+
+cdef extern from "itp.h" nogil:
+    enum Status "itp_status":
+        ITP_OK
+        ITP_NO_STREAM_UP
+        ITP_TOO_FEW_STREAMS
+        ITP_NO_MEMORY
+        ITP_INVALID
 
 ctypedef struct Counters:
     uint64_t decisions
@@ -25,34 +37,57 @@ ctypedef struct Counters:
     uint64_t retransmitted_bytes
     double reward_sum
 
+# How long decisions took: up to 2^7 ns, then four bins to the octave, the last one without an end.
+ctypedef struct Times:
+    uint64_t count[98]
+    double sum_s
+
+# A model: how its Q-values are computed, and how it wants to be served.
+ctypedef struct Learned:
+    qnet_forward forward        # NULL: the Q-values come from elsewhere
+    const qnet* net
+    const Tables* tables        # NULL: planned times and confidence stand as they are
+    bint has_guard
+    Policy guard_policy         # its action is taken where the model's plan takes more than
+    double guard_threshold      # so many times as long
+
+# All that a decision reads and writes.
+ctypedef struct Core:
+    Network* network
+    const Learned* model        # NULL: the heuristic decides
+    Policy policy               # the heuristic
+    int turn                    # round robin's memory
+    double epsilon
+    int64_t min_chunk_bytes
+    Rng rng
+    Terms weights               # of the reward's terms
+    Counters counters
+    Reliability reliability
+    Times times
+
+
+# Decide for plan.demand: all of the plan is filled in, and its chunks are in the ledger. Anything but ITP_OK
+# leaves the ledger as it was.
+cdef Status decide_task(Core* core, Plan* plan) noexcept nogil
+
+# The same in two steps, for Q-values that come from elsewhere. NULL, or values that are not finite: the
+# heuristic decides.
+cdef Status observe_task(Core* core, Plan* plan) noexcept nogil
+cdef Status settle_task(Core* core, const Learned* model, int source, const float* q_values,
+                        Plan* plan) noexcept nogil
+
+# Join an outcome, its figures checked, to a plan that is in the ledger; returns the reward.
+# outcome.imbalance is set here.
+cdef double report_task(Core* core, Plan* plan, Outcome* outcome) noexcept nogil
+
+# Take a plan back as if it had not been made.
+cdef void retract_task(Core* core, Plan* plan) noexcept nogil
+
+# Fill in mask, chunks, expected time and raw confidence for plan.action_mask.
+cdef void split_task(Plan* plan, Rule split, const double* success_rate) noexcept nogil
+
 
 # The rule that decides where a model's plan takes more than `threshold` times as long as the rule's.
 cdef class Guard:
     cdef Policy policy
     cdef readonly double threshold
-
-    cdef int rules(self, const Candidates* candidates, int chosen) noexcept nogil
-
-
-cdef class Decider:
-    cdef readonly NetworkState network
-    cdef readonly RewardWeights weights
-    cdef readonly double epsilon
-    cdef readonly int64_t min_chunk_bytes
-    cdef Policy policy
-    cdef int turn               # round robin's memory
-    cdef Rng rng
-    cdef Counters counters
-    cdef Reliability reliability
-    cdef Decision last          # its next state is the next decision's
-    cdef list ids_of_mask
-
-    cdef Decision _observe(self, Task task)
-    cdef void _explore_or(self, Plan* plan, const Candidates* candidates, uint32_t greedy) noexcept nogil
-    cdef int _by_rule(self, Decision decision) except -1
-    cdef int _check_unsettled(self, Decision decision) except -1
-    cdef int _settle(self, Decision decision, Rule split, Calibration calibration) except -1
-
-
-# Fill in mask, chunks, expected time and raw confidence for plan.action_mask.
-cdef void split_task(Plan* plan, Rule split, const double* success_rate) noexcept nogil

@@ -5,41 +5,49 @@ from itp._core.heuristic cimport Demand
 from itp._core.state cimport NetworkState, Paths
 from itp._core.task cimport Task
 
-ctypedef struct Plan:
-    Paths paths                 # what was seen
-    Demand demand
-    uint32_t action_mask        # what was chosen ...
-    uint32_t mask               # ... and the streams of it that keep a chunk
-    int64_t chunks[16]
-    double expected_time_s      # planned; corrected, where a model's tables say how
-    double fastest_s            # 5 and 95 % quantiles of what it will be; NaN: not known
-    double slowest_s
-    double imbalance            # 1 - first planned finish / last planned finish
-    double raw_confidence
-    double confidence
-    double propensity
-    bint explored
-    bint feasible
+cdef extern from "itp.h" nogil:
+    enum:
+        ITP_HEURISTIC
+        ITP_NATIVE
+        ITP_ONNXRUNTIME
+        ITP_GUARD
+
+    # What was decided, and what was known when deciding: see the header.
+    ctypedef struct Plan "itp_decision":
+        Demand demand "task"
+        uint32_t mask "streams"
+        uint32_t action_mask "action_streams"
+        int64_t chunks "chunk_bytes" [16]
+        double expected_time_s
+        double fastest_s
+        double slowest_s
+        double confidence
+        double propensity
+        int source
+        bint explored
+        bint feasible
+        bint has_q "has_q_values"
+        float q_values[15]
+        float state[68]
+        uint64_t number
+        double decided_at_s
+        Paths paths
+        double observed_s
+        double reference_time_s
+        double imbalance            # 1 - first planned finish / last planned finish
+        double raw_confidence
+        bint in_ledger
 
 
 cdef class Decision:
     cdef Plan plan
-    cdef float state_now[68]
     cdef float state_next[68]
-    cdef float q_values[15]
-    cdef bint has_q, has_next, in_ledger
+    cdef bint has_next
     cdef readonly bint reported
-    cdef readonly uint64_t number
-    cdef readonly double decided_at_s
-    cdef double reference_time_s
-    cdef double observed_s      # monotonic
     cdef readonly double reward
     cdef readonly double completed_at_s
     cdef NetworkState network
     cdef readonly Task task
-    cdef readonly tuple stream_ids
-    cdef readonly tuple chunk_sizes
-    cdef readonly str source
     cdef readonly str model_version
 
 

@@ -6,8 +6,11 @@ from libc.stdint cimport uint32_t
 import numpy as np
 
 from itp._core.heuristic cimport Candidates, enumerate_candidates
-from itp._core.state cimport Paths, popcount
+from itp._core.state cimport Paths, network_release, popcount
 
+
+# By the numbers of `enum itp_source`.
+_SOURCES = ("heuristic", "native", "onnxruntime", "guard")
 
 cdef uint32_t _BINOMIAL[17][17]
 
@@ -71,8 +74,8 @@ cdef class Decision:
     propensity : float
         Probability with which this action was taken.
     source : str
-        "onnxruntime", "heuristic", or "guard": the model's action was planned to take so much longer than
-        the best rule's that the rule's was taken.
+        "native" (the compiled forward pass), "onnxruntime", "heuristic", or "guard": the model's action was
+        planned to take so much longer than the best rule's that the rule's was taken.
     model_version : str or None
     state, next_state : numpy.ndarray
         float32[4n + 4]; `next_state` is None until the next decision.
@@ -91,14 +94,35 @@ cdef class Decision:
         if not _being_made:
             raise TypeError("a Decision is made by TaskPartitioner.partition_task, not by hand")
         # Without a ledger entry there is nothing to give back in __dealloc__.
-        self.in_ledger = False
+        self.plan.in_ledger = False
 
     def __reduce__(self):
         raise TypeError("a Decision cannot be pickled or copied: its outcome is reported once; see as_dict()")
 
     def __dealloc__(self):
-        if self.in_ledger:
-            self.network.release_flight(self.number, self.plan.mask, True)
+        if self.plan.in_ledger:
+            network_release(&self.network.net, self.plan.number, self.plan.mask, True)
+
+    @property
+    def number(self):
+        return self.plan.number
+
+    @property
+    def decided_at_s(self):
+        return self.plan.decided_at_s
+
+    @property
+    def stream_ids(self):
+        return members(self.plan.mask)
+
+    @property
+    def chunk_sizes(self):
+        cdef int i
+        return tuple([self.plan.chunks[i] for i in range(16) if (self.plan.mask >> i) & 1])
+
+    @property
+    def source(self):
+        return _SOURCES[self.plan.source]
 
     @property
     def expected_time_s(self):
@@ -132,13 +156,13 @@ cdef class Decision:
 
     @property
     def q_value(self):
-        if not self.has_q:
+        if not self.plan.has_q:
             return None
-        return self.q_values[action_of_mask(self.plan.action_mask, self.plan.paths.n)]
+        return self.plan.q_values[action_of_mask(self.plan.action_mask, self.plan.paths.n)]
 
     @property
     def state(self):
-        return _vector(self.state_now, self.plan.paths.n)
+        return _vector(self.plan.state, self.plan.paths.n)
 
     @property
     def next_state(self):
@@ -158,7 +182,7 @@ cdef class Decision:
         enumerate_candidates(&self.plan.paths, &self.plan.demand, &c)
         return [
             (members(c.mask[k]), c.completion_s[k], bool(c.whole[k]), bool(c.meets[k]),
-             self.q_values[action_of_mask(c.mask[k], self.plan.paths.n)] if self.has_q else None)
+             self.plan.q_values[action_of_mask(c.mask[k], self.plan.paths.n)] if self.plan.has_q else None)
             for k in range(c.count)
         ]
 

@@ -15,14 +15,15 @@ cdef enum Policy:
 cdef enum:
     EXHAUSTIVE_STREAMS = 6      # all subsets up to here, prefixes by finish time beyond
 
-# What a task demands of an action.
-ctypedef struct Demand:
-    int64_t size_bytes
-    double priority
-    double deadline_s           # infinite: none
-    double min_bandwidth_Bps
-    int redundancy              # whole copies, on one stream each
-    int64_t min_chunk_bytes
+cdef extern from "itp.h" nogil:
+    # What a task demands of an action: see the header.
+    ctypedef struct Demand "itp_task":
+        int64_t size_bytes
+        double priority
+        double deadline_s
+        double min_bandwidth_Bps
+        int redundancy
+        int64_t min_chunk_bytes
 
 # The actions open to a task, with their estimates.
 ctypedef struct Candidates:

@@ -26,8 +26,8 @@ ctypedef struct Queue:
     double drained_at_s
 
 
-# Room for one more flight; -1 with MemoryError when there is none.
-cdef int queue_reserve(Queue* q) except -1
+# Room for one more flight; False: no memory for it, and nothing changed.
+cdef bint queue_reserve(Queue* q) noexcept nogil
 cdef void queue_free(Queue* q) noexcept nogil
 
 # Presume that the stream has served at its bandwidth since the last look.

@@ -13,27 +13,27 @@ cdef void queue_free(Queue* q) noexcept nogil:
     free(q.heap)
 
 
-cdef int queue_reserve(Queue* q) except -1:
+cdef bint queue_reserve(Queue* q) noexcept nogil:
     cdef int64_t capacity
     cdef Flight* flights
     cdef int64_t* heap
     if q.head + q.count < q.capacity:
-        return 0
+        return True
     if q.head > q.capacity // 2:
         memmove(q.flights, q.flights + q.head, <size_t>q.count * sizeof(Flight))
         q.head = 0
-        return 0
+        return True
     capacity = 2 * q.capacity if q.capacity else 64
     flights = <Flight*>realloc(q.flights, <size_t>capacity * sizeof(Flight))
     if flights == NULL:
-        raise MemoryError(f"no memory for {capacity} chunks in flight")
+        return False
     q.flights = flights
     heap = <int64_t*>realloc(q.heap, <size_t>capacity * sizeof(int64_t))
     if heap == NULL:
-        raise MemoryError(f"no memory for {capacity} chunks in flight")
+        return False
     q.heap = heap
     q.capacity = capacity
-    return 0
+    return True
 
 
 cdef void queue_drain(Queue* q, double rate_Bps, double now_s) noexcept nogil:

@@ -17,43 +17,54 @@ ctypedef struct StreamMetrics:
     float bandwidth_scaled      # state entries, cached because logarithms are slow
     float latency_scaled
 
-# What a policy sees of all streams, at one moment, for one task.
-ctypedef struct Paths:
-    int n
+cdef extern from "itp.h" nogil:
+    # What a policy sees of all streams, at one moment, for one task: see the header.
+    ctypedef struct Paths "itp_paths":
+        int n
+        uint32_t up
+        double rate_Bps[16]
+        double delay_s[16]
+        double work_ahead_s[16]
+        double congestion[16]
+
+# Streams and what is in flight on them.
+ctypedef struct Network:
+    StreamMetrics streams[16]
+    Queue queues[16]
+    int n_streams
+    int order                   # of service
     uint32_t up                 # bit mask
-    double rate_Bps[16]         # bandwidth x success rate
-    double delay_s[16]          # work ahead of this task + latency
-    double work_ahead_s[16]
-    double congestion[16]       # w / (w + 1 s), or the caller's
+    int64_t in_flight           # tasks decided and not yet reported
+    uint64_t last_number        # of the latest flight; numbers only ever ascend
+
+
+# Up, 100 Mbit/s, 20 ms, no loss; nothing in flight. network_free gives back what it takes later.
+cdef void network_init(Network* net, int n_streams, int order) noexcept nogil
+cdef void network_free(Network* net) noexcept nogil
+# congestion: the caller's own measure in [0, 1], or -1: the ledger's.
+cdef void network_measure(Network* net, int i, double bandwidth_mbps, double latency_s, double success_rate,
+                          double congestion) noexcept nogil
+# Bring stream i's ledger up to `now_s`.
+cdef void network_drain(Network* net, int i, double now_s) noexcept nogil
+cdef void network_set_up(Network* net, int i, bint up, double now_s) noexcept nogil
+# Bring the ledger up to `now_s` and describe the streams to a task.
+cdef void network_observe(Network* net, int64_t size_bytes, double priority, double now_s,
+                          Paths* paths) noexcept nogil
+# Room for one more flight on every stream in `mask`; False: no memory for it.
+cdef bint network_reserve(Network* net, uint32_t mask) noexcept nogil
+# Add a decision's chunks; network_reserve(mask) came before. copies: chunks are whole copies.
+cdef void network_admit(Network* net, uint64_t number, int64_t size_bytes, double priority, double now_s,
+                        uint32_t mask, const int64_t* chunks, bint copies) noexcept nogil
+# Take a decision's chunks out again, False if there are none; with `orphan` their
+# unserved bytes stay, to drain.
+cdef bint network_release(Network* net, uint64_t number, uint32_t mask, bint orphan) noexcept nogil
 
 
 cdef class NetworkState:
-    cdef StreamMetrics streams[16]
-    cdef Queue queues[16]
-    cdef readonly int n_streams
-    cdef int order
-    cdef uint32_t up
-    cdef int64_t in_flight      # tasks decided and not yet reported
-    cdef uint64_t last_number   # of the latest flight; numbers only ever ascend
+    cdef Network net
     cdef bint has_decider       # one alone numbers the flights and joins their outcomes
 
-    # Bring the ledger up to `now_s` and describe the streams to a task.
-    cdef void observe(self, int64_t size_bytes, double priority, double now_s, Paths* paths) noexcept nogil
-    # Write the 4n + 4 entries of the state vector.
-    cdef void assemble(self, const Paths* paths, int64_t size_bytes, double priority,
-                       double time_of_day, float* out) noexcept nogil
-    # Room for one more flight on every stream in `mask`; -1 with MemoryError when there is none.
-    cdef int reserve(self, uint32_t mask) except -1
-    # Add a decision's chunks; `reserve(mask)` came before. copies: chunks are whole copies.
-    cdef void admit_flight(self, uint64_t number, int64_t size_bytes, double priority, double now_s,
-                           uint32_t mask, const int64_t* chunks, bint copies) noexcept nogil
-    # Take a decision's chunks out again, False if there are none; with `orphan` their
-    # unserved bytes stay, to drain.
-    cdef bint release_flight(self, uint64_t number, uint32_t mask, bint orphan) noexcept nogil
     cdef int stream_index(self, object stream) except -1
-    cdef void _set_metrics(self, int i, double bandwidth_mbps, double latency_s,
-                           double success_rate, double congestion) noexcept nogil
-    cdef void _drain(self, int i, double now_s) noexcept nogil
 
 
 # A stream's bandwidth and latency with their state entries.

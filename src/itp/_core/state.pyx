@@ -1,6 +1,7 @@
 """Stream metrics, every stream's ledger, and the state vector (schema 1)."""
 cimport cython
 from libc.float cimport DBL_MAX
+from libc.math cimport NAN, isnan
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -92,6 +93,117 @@ cdef void assemble_state(const Paths* paths, const StreamMetrics* streams, doubl
     out[4 * n + 3] = <float>time_of_day
 
 
+cdef void network_init(Network* net, int n_streams, int order) noexcept nogil:
+    cdef int i
+    memset(net, 0, sizeof(Network))
+    net.n_streams = n_streams
+    net.order = order
+    net.up = (<uint32_t>1 << n_streams) - 1
+    for i in range(MAX_STREAMS):
+        network_measure(net, i, 100.0, 0.02, 1.0, -1.0)
+
+
+cdef void network_free(Network* net) noexcept nogil:
+    cdef int i
+    for i in range(MAX_STREAMS):
+        queue_free(&net.queues[i])
+
+
+cdef void network_measure(Network* net, int i, double bandwidth_mbps, double latency_s, double success_rate,
+                          double congestion) noexcept nogil:
+    cdef StreamMetrics* m = &net.streams[i]
+    set_bandwidth(m, _BYTES_PER_MEGABIT * (
+        bandwidth_mbps if bandwidth_mbps < _MAX_BANDWIDTH_MBPS else _MAX_BANDWIDTH_MBPS))
+    set_latency(m, latency_s if latency_s < _MAX_SECONDS else _MAX_SECONDS)
+    m.success_rate = success_rate
+    m.congestion = congestion
+
+
+cdef void network_drain(Network* net, int i, double now_s) noexcept nogil:
+    queue_drain(&net.queues[i], net.streams[i].bandwidth_Bps if (net.up >> i) & 1 else 0.0, now_s)
+
+
+cdef void network_set_up(Network* net, int i, bint up, double now_s) noexcept nogil:
+    network_drain(net, i, now_s)
+    if up:
+        net.up |= <uint32_t>1 << i
+    else:
+        net.up &= ~(<uint32_t>1 << i)
+
+
+cdef void network_observe(Network* net, int64_t size_bytes, double priority, double now_s,
+                          Paths* paths) noexcept nogil:
+    cdef int klass = priority_class(priority)
+    cdef StreamMetrics* m
+    cdef double ahead_bytes, ahead_s
+    cdef int i
+    paths.n = net.n_streams
+    paths.up = net.up
+    for i in range(net.n_streams):
+        m = &net.streams[i]
+        network_drain(net, i, now_s)
+        if m.congestion >= 0.0:
+            # The inverse of w / (w + 1 s).
+            ahead_s = m.congestion / (1.0 - m.congestion) if m.congestion < 1.0 - 1e-9 else _MAX_SECONDS
+            paths.congestion[i] = m.congestion
+        else:
+            ahead_bytes = queue_ahead_bytes(&net.queues[i], net.order, <double>size_bytes,
+                                            klass, now_s)
+            if ahead_bytes <= 0.0:
+                ahead_s = 0.0
+            elif m.bandwidth_Bps > 0.0:
+                ahead_s = ahead_bytes / m.bandwidth_Bps
+            else:
+                ahead_s = _MAX_SECONDS
+            if ahead_s > _MAX_SECONDS:
+                ahead_s = _MAX_SECONDS
+            paths.congestion[i] = ahead_s / (ahead_s + 1.0)
+        paths.work_ahead_s[i] = ahead_s
+        paths.delay_s[i] = ahead_s + m.latency_s
+        paths.rate_Bps[i] = m.bandwidth_Bps * m.success_rate
+
+
+cdef bint network_reserve(Network* net, uint32_t mask) noexcept nogil:
+    cdef int i
+    for i in range(net.n_streams):
+        if (mask >> i) & 1 and not queue_reserve(&net.queues[i]):
+            return False
+    return True
+
+
+cdef void network_admit(Network* net, uint64_t number, int64_t size_bytes, double priority, double now_s,
+                        uint32_t mask, const int64_t* chunks, bint copies) noexcept nogil:
+    cdef Queue* q
+    cdef Flight* f
+    cdef int i
+    for i in range(net.n_streams):
+        if not (mask >> i) & 1:
+            continue
+        network_drain(net, i, now_s)
+        q = &net.queues[i]
+        f = q.flights + q.head + q.count
+        f.number = number
+        f.left_bytes = chunks[i]
+        f.elsewhere_bytes = 0 if copies else size_bytes - chunks[i]
+        f.admitted_s = now_s
+        f.priority_class = priority_class(priority)
+        q.count += 1
+        q.total_bytes += <double>chunks[i]
+    net.in_flight += 1
+    net.last_number = number
+
+
+cdef bint network_release(Network* net, uint64_t number, uint32_t mask, bint orphan) noexcept nogil:
+    cdef bint found = False
+    cdef int i
+    for i in range(net.n_streams):
+        if (mask >> i) & 1 and queue_remove(&net.queues[i], number, orphan):
+            found = True
+    if found:
+        net.in_flight -= 1
+    return found
+
+
 @cython.final
 cdef class NetworkState:
     """What is known of n parallel streams, and the bytes in flight on each.
@@ -116,47 +228,25 @@ cdef class NetworkState:
     """
 
     def __cinit__(self, n_streams=4, service_order="fifo"):
-        cdef int i
-        memset(self.queues, 0, sizeof(self.queues))
         if isinstance(n_streams, bool):
             raise TypeError(f"n_streams = {n_streams!r}: expected an integer")
         if not 1 <= integer("n_streams", n_streams) <= MAX_STREAMS:
             raise ValueError(f"n_streams = {n_streams!r}: expected 1 to {MAX_STREAMS}")
         if service_order not in ("fifo", "srpt"):
             raise ValueError(f"service_order must be 'fifo' or 'srpt'; got {service_order!r}")
-        self.n_streams = n_streams
-        self.order = SRPT if service_order == "srpt" else FIFO
-        self.up = (1 << self.n_streams) - 1
-        self.in_flight = 0
-        self.last_number = 0
+        network_init(&self.net, n_streams, SRPT if service_order == "srpt" else FIFO)
         self.has_decider = False
-        for i in range(MAX_STREAMS):
-            self._set_metrics(i, 100.0, 0.02, 1.0, -1.0)
 
     def __dealloc__(self):
-        cdef int i
-        for i in range(MAX_STREAMS):
-            queue_free(&self.queues[i])
-
-    cdef void _set_metrics(self, int i, double bandwidth_mbps, double latency_s,
-                           double success_rate, double congestion) noexcept nogil:
-        cdef StreamMetrics* m = &self.streams[i]
-        set_bandwidth(m, _BYTES_PER_MEGABIT * (
-            bandwidth_mbps if bandwidth_mbps < _MAX_BANDWIDTH_MBPS else _MAX_BANDWIDTH_MBPS))
-        set_latency(m, latency_s if latency_s < _MAX_SECONDS else _MAX_SECONDS)
-        m.success_rate = success_rate
-        m.congestion = congestion
+        network_free(&self.net)
 
     cdef int stream_index(self, object stream) except -1:
         if isinstance(stream, bool):
             raise TypeError(f"stream = {stream!r}: expected an integer")
         index = integer("stream", stream)
-        if not 0 <= index < self.n_streams:
-            raise ValueError(f"stream = {stream!r}: expected 0 to {self.n_streams - 1}")
+        if not 0 <= index < self.net.n_streams:
+            raise ValueError(f"stream = {stream!r}: expected 0 to {self.net.n_streams - 1}")
         return index
-
-    cdef void _drain(self, int i, double now_s) noexcept nogil:
-        queue_drain(&self.queues[i], self.streams[i].bandwidth_Bps if (self.up >> i) & 1 else 0.0, now_s)
 
     def __reduce__(self):
         raise TypeError("a NetworkState cannot be pickled or copied: it is the ledger of one process")
@@ -164,19 +254,24 @@ cdef class NetworkState:
     # --- metrics ---
 
     @property
+    def n_streams(self):
+        """Number of streams."""
+        return self.net.n_streams
+
+    @property
     def service_order(self):
         """'fifo' or 'srpt'."""
-        return "srpt" if self.order == SRPT else "fifo"
+        return "srpt" if self.net.order == SRPT else "fifo"
 
     @property
     def queue_depth(self):
         """Tasks decided and not yet reported."""
-        return self.in_flight
+        return self.net.in_flight
 
     @property
     def streams_up(self):
         """One bool per stream."""
-        return tuple([bool((self.up >> i) & 1) for i in range(self.n_streams)])
+        return tuple([bool((self.net.up >> i) & 1) for i in range(self.net.n_streams)])
 
     def update_stream(self, stream, bandwidth_mbps=None, latency_ms=None, congestion=None,
                       success_rate=None, *, now_s=None):
@@ -199,11 +294,8 @@ cdef class NetworkState:
             Nothing is changed.
         """
         cdef int i = self.stream_index(stream)
-        cdef StreamMetrics* m = &self.streams[i]
-        cdef double bandwidth = m.bandwidth_Bps / _BYTES_PER_MEGABIT
-        cdef double latency_s = m.latency_s
-        cdef double success = m.success_rate
-        cdef double crowd = -1.0
+        cdef StreamMetrics* m = &self.net.streams[i]
+        cdef double bandwidth = NAN, latency_s = NAN, success = NAN, crowd = -1.0, now
         if bandwidth_mbps is not None:
             bandwidth = real_between("bandwidth_mbps", bandwidth_mbps, 0.0, DBL_MAX, "finite and >= 0 Mbit/s")
         if latency_ms is not None:
@@ -212,30 +304,33 @@ cdef class NetworkState:
             crowd = real_between("congestion", congestion, 0.0, 1.0, "from 0 to 1, or None")
         if success_rate is not None:
             success = real_between("success_rate", success_rate, 0.0, 1.0, "from 0 to 1")
-        self._drain(i, _now(now_s))
-        self._set_metrics(i, bandwidth, latency_s, success, crowd)
+        now = _now(now_s)
+        # Conversions may have let other threads run; from here on nobody comes between.
+        network_drain(&self.net, i, now)
+        network_measure(
+            &self.net, i,
+            m.bandwidth_Bps / _BYTES_PER_MEGABIT if isnan(bandwidth) else bandwidth,
+            m.latency_s if isnan(latency_s) else latency_s,
+            m.success_rate if isnan(success) else success,
+            crowd)
 
     def set_stream_up(self, stream, up, *, now_s=None):
         """Say whether a stream works; one that is down gets no chunk and drains nothing."""
         cdef int i = self.stream_index(stream)
         if not isinstance(up, (bool, np.bool_)):
             raise TypeError(f"up must be True or False; got {up!r}")
-        self._drain(i, _now(now_s))
-        if up:
-            self.up |= <uint32_t>1 << i
-        else:
-            self.up &= ~(<uint32_t>1 << i)
+        network_set_up(&self.net, i, up, _now(now_s))
 
     def stream(self, stream):
         """The metrics of one stream, as a dict in the units of ``update_stream``."""
         cdef int i = self.stream_index(stream)
-        cdef StreamMetrics* m = &self.streams[i]
+        cdef StreamMetrics* m = &self.net.streams[i]
         return {
             "bandwidth_mbps": m.bandwidth_Bps / _BYTES_PER_MEGABIT,
             "latency_ms": m.latency_s * 1e3,
             "congestion": None if m.congestion < 0.0 else m.congestion,
             "success_rate": m.success_rate,
-            "up": bool((self.up >> i) & 1),
+            "up": bool((self.net.up >> i) & 1),
         }
 
     # --- the ledger ---
@@ -249,8 +344,9 @@ cdef class NetworkState:
         cdef double weight = real_between("priority", priority, 0.0, 1.0, "from 0 to 1")
         cdef int64_t total = 0
         cdef int i
-        if not self.last_number < integer("number", number) < 1 << 63:
-            raise ValueError(f"number = {number!r}: expected more than every earlier one, {self.last_number}")
+        if not self.net.last_number < integer("number", number) < 1 << 63:
+            raise ValueError(f"number = {number!r}: expected more than every earlier one, "
+                             f"{self.net.last_number}")
         flight = number
         if len(stream_ids) != len(chunk_sizes) or not stream_ids:
             raise ValueError("stream_ids and chunk_sizes must have the same length, at least 1; "
@@ -264,8 +360,9 @@ cdef class NetworkState:
                 raise ValueError(f"chunk_sizes add up to more than the task's {size_bytes} bytes")
             total += chunks[i]
             mask |= <uint32_t>1 << i
-        self.reserve(mask)
-        self.admit_flight(flight, size, weight, _now(now_s), mask, chunks, False)
+        if not network_reserve(&self.net, mask):
+            raise MemoryError("no memory for one more task in flight")
+        network_admit(&self.net, flight, size, weight, _now(now_s), mask, chunks, False)
 
     def release(self, number, *, now_s=None):
         """Take a decision's chunks out, as its task is over; False if there are none of it."""
@@ -275,26 +372,26 @@ cdef class NetworkState:
         if not 0 <= integer("number", number) < 1 << 63:
             raise ValueError(f"number = {number!r}: expected 0 to 2**63 - 1")
         flight = number
-        for i in range(self.n_streams):
-            self._drain(i, now)
-        return self.release_flight(flight, (1 << self.n_streams) - 1, False)
+        for i in range(self.net.n_streams):
+            network_drain(&self.net, i, now)
+        return network_release(&self.net, flight, (1 << self.net.n_streams) - 1, False)
 
     def report_progress(self, stream, delivered_bytes, *, now_s=None):
         """Say that a stream has delivered so many bytes since its last report."""
         cdef int i = self.stream_index(stream)
         cdef int64_t delivered = byte_count("delivered_bytes", delivered_bytes, 0)
-        queue_serve(&self.queues[i], self.order, delivered, _now(now_s))
+        queue_serve(&self.net.queues[i], self.net.order, delivered, _now(now_s))
 
     def work_ahead_bytes(self, size_bytes, priority=0.5, *, now_s=None):
         """Bytes served before a task that arrives now: float64[n_streams]."""
         cdef int64_t size = byte_count("size_bytes", size_bytes, 1)
         cdef double weight = real_between("priority", priority, 0.0, 1.0, "from 0 to 1")
         cdef double now = _now(now_s)
-        cdef double[::1] out = np.empty(self.n_streams)
+        cdef double[::1] out = np.empty(self.net.n_streams)
         cdef int i
-        for i in range(self.n_streams):
-            self._drain(i, now)
-            out[i] = queue_ahead_bytes(&self.queues[i], self.order, <double>size,
+        for i in range(self.net.n_streams):
+            network_drain(&self.net, i, now)
+            out[i] = queue_ahead_bytes(&self.net.queues[i], self.net.order, <double>size,
                                        priority_class(weight), now)
         return np.asarray(out)
 
@@ -312,86 +409,12 @@ cdef class NetworkState:
         cdef double weight = real_between("priority", priority, 0.0, 1.0, "from 0 to 1")
         cdef double day = day_fraction(unix_s())
         cdef Paths paths
-        cdef float[::1] out = np.empty(4 * self.n_streams + 4, dtype=np.float32)
+        cdef float[::1] out = np.empty(4 * self.net.n_streams + 4, dtype=np.float32)
         if time_of_day is not None:
             day = real_between("time_of_day", time_of_day, 0.0, 1.0, "a fraction of the day from 0 to 1")
-        self.observe(size, weight, _now(now_s), &paths)
-        self.assemble(&paths, size, weight, day, &out[0])
+        network_observe(&self.net, size, weight, _now(now_s), &paths)
+        assemble_state(&paths, self.net.streams, <double>self.net.in_flight, size, weight, day, &out[0])
         return np.asarray(out)
-
-    # --- the same without Python ---
-
-    cdef void observe(self, int64_t size_bytes, double priority, double now_s, Paths* paths) noexcept nogil:
-        cdef int klass = priority_class(priority)
-        cdef StreamMetrics* m
-        cdef double ahead_bytes, ahead_s
-        cdef int i
-        paths.n = self.n_streams
-        paths.up = self.up
-        for i in range(self.n_streams):
-            m = &self.streams[i]
-            self._drain(i, now_s)
-            if m.congestion >= 0.0:
-                # The inverse of w / (w + 1 s).
-                ahead_s = m.congestion / (1.0 - m.congestion) if m.congestion < 1.0 - 1e-9 else _MAX_SECONDS
-                paths.congestion[i] = m.congestion
-            else:
-                ahead_bytes = queue_ahead_bytes(&self.queues[i], self.order, <double>size_bytes,
-                                                klass, now_s)
-                if ahead_bytes <= 0.0:
-                    ahead_s = 0.0
-                elif m.bandwidth_Bps > 0.0:
-                    ahead_s = ahead_bytes / m.bandwidth_Bps
-                else:
-                    ahead_s = _MAX_SECONDS
-                if ahead_s > _MAX_SECONDS:
-                    ahead_s = _MAX_SECONDS
-                paths.congestion[i] = ahead_s / (ahead_s + 1.0)
-            paths.work_ahead_s[i] = ahead_s
-            paths.delay_s[i] = ahead_s + m.latency_s
-            paths.rate_Bps[i] = m.bandwidth_Bps * m.success_rate
-
-    cdef void assemble(self, const Paths* paths, int64_t size_bytes, double priority,
-                       double time_of_day, float* out) noexcept nogil:
-        assemble_state(paths, self.streams, <double>self.in_flight, size_bytes, priority, time_of_day, out)
-
-    cdef int reserve(self, uint32_t mask) except -1:
-        cdef int i
-        for i in range(self.n_streams):
-            if (mask >> i) & 1:
-                queue_reserve(&self.queues[i])
-        return 0
-
-    cdef void admit_flight(self, uint64_t number, int64_t size_bytes, double priority, double now_s,
-                           uint32_t mask, const int64_t* chunks, bint copies) noexcept nogil:
-        cdef Queue* q
-        cdef Flight* f
-        cdef int i
-        for i in range(self.n_streams):
-            if not (mask >> i) & 1:
-                continue
-            self._drain(i, now_s)
-            q = &self.queues[i]
-            f = q.flights + q.head + q.count
-            f.number = number
-            f.left_bytes = chunks[i]
-            f.elsewhere_bytes = 0 if copies else size_bytes - chunks[i]
-            f.admitted_s = now_s
-            f.priority_class = priority_class(priority)
-            q.count += 1
-            q.total_bytes += <double>chunks[i]
-        self.in_flight += 1
-        self.last_number = number
-
-    cdef bint release_flight(self, uint64_t number, uint32_t mask, bint orphan) noexcept nogil:
-        cdef bint found = False
-        cdef int i
-        for i in range(self.n_streams):
-            if (mask >> i) & 1 and queue_remove(&self.queues[i], number, orphan):
-                found = True
-        if found:
-            self.in_flight -= 1
-        return found
 
 
 cdef double _now(object now_s) except? -1.0:

@@ -15,11 +15,12 @@ from rich.console import Console
 from rich.table import Table
 
 import itp
+from itp._core.qnet import KERNELS
 from itp.metadata import SERVICE_ORDERS
 from itp.model import load_model, shipped_models
 
 PACKAGES = ("numpy", "onnxruntime", "blake3", "xxhash", "rich", "torch")
-# What a compiled kernel would choose by; other flags are of no interest here.
+# What the compiled kernels choose by, and what a newer one might.
 FEATURES = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "asimd", "asimddp", "sve")
 
 
@@ -40,9 +41,12 @@ def run(args: argparse.Namespace) -> int:
         return 0
     table = Table(show_header=False, box=None)
     models = [
-        f"{m['version']} for {m['service_order']} (SHA-256 {m['sha256']})" for m in report["shipped_models"]
+        f"{m['version']} for {m['service_order']}, {m['engine']} (SHA-256 {m['sha256']})"
+        for m in report["shipped_models"]
     ]
     for name, value in {**report, "shipped_models": models}.items():
+        if value is None:
+            continue
         shown = ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
         table.add_row(f"[bold]{name}[/bold]", shown)
     Console().print(table)
@@ -63,16 +67,24 @@ def gather(model: str | None) -> dict[str, Any]:
             report[package] = "not installed"
     report["cpu"], report["cpu_features"] = _cpu()
     report["cpus"] = os.cpu_count()
+    report["forward_pass_kernels"] = list(KERNELS)
     found = [(name, load_model(name, order)) for name in shipped_models() for order in SERVICE_ORDERS]
     report["shipped_models"] = [
-        {"name": name, "service_order": m.service_order, "version": m.version, "sha256": m.sha256[:12]}
+        {
+            "name": name,
+            "service_order": m.service_order,
+            "version": m.version,
+            "sha256": m.sha256[:12],
+            "engine": "onnxruntime" if m.net is None else "native",
+        }
         for name, m in found
     ]
     if model is None:
         report["engine"] = "heuristic (no model given)"
     else:
         loaded = load_model(model)
-        report["engine"] = "onnxruntime"
+        report["engine"] = "onnxruntime" if loaded.net is None else "native"
+        report["why_not_native"] = loaded.why_not_native
         report["model"] = str(loaded.path)
         report["model_version"] = loaded.version
         report["model_sha256"] = loaded.sha256

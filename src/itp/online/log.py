@@ -35,7 +35,7 @@ FLUSH_S = 1.0
 PENDING_BYTES = 16 * 2**20
 TASK_ID_BYTES = 64
 VERSION_BYTES = 64
-SOURCES = ("heuristic", "onnxruntime", "guard")
+SOURCES = ("heuristic", "onnxruntime", "guard", "native")
 
 _TAIL = struct.Struct(f"<Qiff??xxdd{TASK_ID_BYTES}sB{VERSION_BYTES}s")
 

@@ -1,0 +1,36 @@
+# The table of functions that `itp.h` declares.
+from libc.stdint cimport int64_t, uint64_t
+
+from itp._core.decide cimport Status
+from itp._core.decision cimport Plan
+from itp._core.reward cimport Outcome
+
+cdef extern from "itp.h" nogil:
+    int ITP_API_VERSION
+
+    ctypedef struct itp_decider:
+        pass
+
+    ctypedef struct itp_model:
+        pass
+
+    ctypedef struct itp_outcome:
+        double throughput_mbps
+        double latency_s
+        int success
+        int64_t retransmitted_bytes
+
+    ctypedef struct itp_api:
+        int version
+        itp_decider* (*create)(int n_streams, int service_order) noexcept nogil
+        void (*destroy)(itp_decider* decider) noexcept nogil
+        int (*serve)(itp_decider* decider, const itp_model* model) noexcept nogil
+        int (*explore)(itp_decider* decider, double epsilon, uint64_t seed) noexcept nogil
+        int (*update_stream)(itp_decider* decider, int stream, double bandwidth_mbps, double latency_ms,
+                             double congestion, double success_rate) noexcept nogil
+        int (*set_stream_up)(itp_decider* decider, int stream, int up) noexcept nogil
+        int (*decide)(itp_decider* decider, Plan* decision) noexcept nogil
+        int (*report_progress)(itp_decider* decider, int stream, int64_t delivered_bytes) noexcept nogil
+        int (*report_outcome)(itp_decider* decider, Plan* decision, const itp_outcome* outcome,
+                              double* reward) noexcept nogil
+        void (*drop)(itp_decider* decider, Plan* decision) noexcept nogil

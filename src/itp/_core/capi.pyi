@@ -1,0 +1,6 @@
+from itp._core.decider import Served
+
+API: object
+
+def api_address() -> int: ...
+def model_address(served: Served) -> int: ...

@@ -1,0 +1,180 @@
+"""The fast path for C and C++: the functions of `itp.h`, checked at the border, none of which needs the GIL."""
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
+from libc.math cimport isfinite, isnan
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free
+
+from itp._core.decide cimport (
+    ITP_INVALID,
+    ITP_NO_MEMORY,
+    ITP_OK,
+    Core,
+    Learned,
+    decide_task,
+    report_task,
+)
+from itp._core.decider cimport Served
+from itp._core.decision cimport Plan
+from itp._core.heuristic cimport LEAST_COMPLETION_TIME
+from itp._core.ledger cimport FIFO, SRPT, queue_serve
+from itp._core.reward cimport Outcome, RewardWeights
+from itp._core.rng cimport rng_seed
+from itp._core.state cimport (
+    MAX_STREAMS,
+    Network,
+    monotonic_s,
+    network_drain,
+    network_free,
+    network_init,
+    network_measure,
+    network_release,
+    network_set_up,
+)
+
+cdef enum:
+    MIN_CHUNK_BYTES = 65536
+    MODEL_STREAMS = 4
+
+# What an `itp_decider` is.
+ctypedef struct Owned:
+    Core core
+    Network network
+
+cdef RewardWeights _weights = RewardWeights()
+
+
+cdef itp_decider* _create(int n_streams, int service_order) noexcept nogil:
+    cdef Owned* owned
+    if not 1 <= n_streams <= MAX_STREAMS or (service_order != FIFO and service_order != SRPT):
+        return NULL
+    owned = <Owned*>calloc(1, sizeof(Owned))
+    if owned == NULL:
+        return NULL
+    network_init(&owned.network, n_streams, service_order)
+    owned.core.network = &owned.network
+    owned.core.policy = LEAST_COMPLETION_TIME
+    owned.core.min_chunk_bytes = MIN_CHUNK_BYTES
+    owned.core.weights.throughput = _weights.throughput
+    owned.core.weights.latency = _weights.latency
+    owned.core.weights.imbalance = _weights.imbalance
+    owned.core.weights.completion = _weights.completion
+    owned.core.weights.retransmission = _weights.retransmission
+    rng_seed(&owned.core.rng, 0)
+    return <itp_decider*>owned
+
+
+cdef void _destroy(itp_decider* decider) noexcept nogil:
+    if decider != NULL:
+        network_free(&(<Owned*>decider).network)
+        free(decider)
+
+
+cdef int _serve(itp_decider* decider, const itp_model* model) noexcept nogil:
+    cdef Owned* owned = <Owned*>decider
+    if model != NULL and owned.network.n_streams != MODEL_STREAMS:
+        return ITP_INVALID
+    owned.core.model = <const Learned*>model
+    return ITP_OK
+
+
+cdef int _explore(itp_decider* decider, double epsilon, uint64_t seed) noexcept nogil:
+    cdef Owned* owned = <Owned*>decider
+    if not 0.0 <= epsilon <= 1.0:
+        return ITP_INVALID
+    owned.core.epsilon = epsilon
+    rng_seed(&owned.core.rng, seed)
+    return ITP_OK
+
+
+cdef int _update_stream(itp_decider* decider, int stream, double bandwidth_mbps, double latency_ms,
+                        double congestion, double success_rate) noexcept nogil:
+    cdef Network* net = &(<Owned*>decider).network
+    if not (0 <= stream < net.n_streams and isfinite(bandwidth_mbps) and bandwidth_mbps >= 0.0
+            and isfinite(latency_ms) and latency_ms >= 0.0 and 0.0 <= success_rate <= 1.0
+            and (isnan(congestion) or 0.0 <= congestion <= 1.0)):
+        return ITP_INVALID
+    network_drain(net, stream, monotonic_s())
+    network_measure(net, stream, bandwidth_mbps, latency_ms * 1e-3, success_rate,
+                    -1.0 if isnan(congestion) else congestion)
+    return ITP_OK
+
+
+cdef int _set_stream_up(itp_decider* decider, int stream, int up) noexcept nogil:
+    cdef Network* net = &(<Owned*>decider).network
+    if not 0 <= stream < net.n_streams:
+        return ITP_INVALID
+    network_set_up(net, stream, up != 0, monotonic_s())
+    return ITP_OK
+
+
+cdef int _decide(itp_decider* decider, Plan* plan) noexcept nogil:
+    if not (plan.demand.size_bytes >= 1 and 0.0 <= plan.demand.priority <= 1.0 and plan.demand.deadline_s > 0.0
+            and isfinite(plan.demand.min_bandwidth_Bps) and plan.demand.min_bandwidth_Bps >= 0.0
+            and 1 <= plan.demand.redundancy <= MAX_STREAMS):
+        return ITP_INVALID
+    return decide_task(&(<Owned*>decider).core, plan)
+
+
+cdef int _report_progress(itp_decider* decider, int stream, int64_t delivered_bytes) noexcept nogil:
+    cdef Network* net = &(<Owned*>decider).network
+    if not 0 <= stream < net.n_streams or delivered_bytes < 0:
+        return ITP_INVALID
+    queue_serve(&net.queues[stream], net.order, delivered_bytes, monotonic_s())
+    return ITP_OK
+
+
+cdef int _report_outcome(itp_decider* decider, Plan* plan, const itp_outcome* given,
+                         double* reward) noexcept nogil:
+    cdef Outcome outcome
+    cdef double found
+    if not (plan.in_ledger and 0.0 <= given.throughput_mbps <= 1e300 and 0.0 <= given.latency_s <= 1e300
+            and given.retransmitted_bytes >= 0):
+        return ITP_INVALID
+    outcome.throughput_mbps = given.throughput_mbps
+    outcome.latency_s = given.latency_s
+    outcome.success = given.success != 0
+    outcome.retransmitted_bytes = given.retransmitted_bytes
+    found = report_task(&(<Owned*>decider).core, plan, &outcome)
+    if reward != NULL:
+        reward[0] = found
+    return ITP_OK
+
+
+cdef void _drop(itp_decider* decider, Plan* plan) noexcept nogil:
+    if plan.in_ledger:
+        network_release(&(<Owned*>decider).network, plan.number, plan.mask, True)
+        plan.in_ledger = False
+
+
+cdef itp_api _api
+_api.version = ITP_API_VERSION
+_api.create = _create
+_api.destroy = _destroy
+_api.serve = _serve
+_api.explore = _explore
+_api.update_stream = _update_stream
+_api.set_stream_up = _set_stream_up
+_api.decide = _decide
+_api.report_progress = _report_progress
+_api.report_outcome = _report_outcome
+_api.drop = _drop
+
+API = PyCapsule_New(&_api, "itp._core.capi.API", NULL)
+
+
+def api_address():
+    """Address of the `itp_api` table."""
+    return <uintptr_t>PyCapsule_GetPointer(API, "itp._core.capi.API")
+
+
+def model_address(Served served not None):
+    """Address of a served model as an `itp_model`; valid as long as `served` lives.
+
+    Raises
+    ------
+    ValueError
+        It has no compiled forward pass.
+    """
+    if served.net is None:
+        raise ValueError(f"{served.version} has no compiled forward pass")
+    return <uintptr_t>&served.learned

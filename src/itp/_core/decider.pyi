@@ -1,0 +1,112 @@
+from collections.abc import Callable
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import Self
+
+from itp._core.calibration import Calibration
+from itp._core.decide import Guard
+from itp._core.decision import Decision
+from itp._core.qnet import QNet
+from itp._core.reward import RewardWeights
+from itp._core.state import NetworkState
+from itp._core.task import Task
+
+STATE_DIM: int
+
+@final
+class Slot:
+    def __new__(
+        cls, state: npt.NDArray[np.float32], q_values: npt.NDArray[np.float32], run: Callable[[], object]
+    ) -> Self: ...
+
+@final
+class Served:
+    def __new__(
+        cls,
+        version: str,
+        *,
+        net: QNet | None = None,
+        lend: Callable[[], Slot] | None = None,
+        failed: Callable[[Exception], object] | None = None,
+        calibration: Calibration | None = None,
+        guard: Guard | None = None,
+    ) -> Self: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def net(self) -> QNet | None: ...
+    @property
+    def calibration(self) -> Calibration | None: ...
+    @property
+    def guard(self) -> Guard | None: ...
+
+@final
+class Decider:
+    def __new__(
+        cls,
+        network: NetworkState,
+        *,
+        policy: str = "least_completion_time",
+        epsilon: float = 0.0,
+        seed: int | None = None,
+        min_chunk_bytes: int = 65536,
+        weights: RewardWeights | None = None,
+    ) -> Self: ...
+    @property
+    def network(self) -> NetworkState: ...
+    @property
+    def weights(self) -> RewardWeights: ...
+    @property
+    def served(self) -> Served | None: ...
+    @property
+    def epsilon(self) -> float: ...
+    @property
+    def min_chunk_bytes(self) -> int: ...
+    def serve(self, served: Served) -> None: ...
+    def decide(self, task: Task) -> Decision: ...
+    def retract(self, decision: Decision) -> None: ...
+    def report(
+        self,
+        decision: Decision,
+        throughput_mbps: float,
+        latency_s: float,
+        success: bool,
+        retransmitted_bytes: int,
+    ) -> float: ...
+    def counts(self) -> dict[str, Any]: ...
+    def times(self) -> tuple[tuple[int, ...], float]: ...
+    def reliability_curve(self) -> list[tuple[float, int, int]]: ...
+    def expected_time_error(self) -> float: ...
+
+class FastPath:
+    def _open(self, decider: Decider) -> None: ...
+    def _shut(self) -> None: ...
+    @property
+    def _decider(self) -> Decider: ...
+    def partition_task(self, task: Task) -> Decision:
+        """Decide for one task: one compiled call, which holds the GIL from start to end.
+
+        Raises
+        ------
+        NoStreamError
+            All streams are down, or fewer are up than the task asks copies for.
+        ClosedError
+        """
+
+    def update_stream(
+        self,
+        stream: int,
+        bandwidth_mbps: float | None = None,
+        latency_ms: float | None = None,
+        congestion: float | None = None,
+        success_rate: float | None = None,
+    ) -> None:
+        """Take in fresh measurements of a stream; see ``NetworkState.update_stream``."""
+
+    def set_stream_up(self, stream: int, up: bool) -> None:
+        """Say whether a stream works; one that is down gets no chunk."""
+
+    def report_progress(self, stream: int, delivered_bytes: int) -> None:
+        """Say how many bytes a stream has delivered since its last report; optional."""

@@ -1,0 +1,377 @@
+"""The fast path for Python: a Task becomes a Decision in one compiled call.
+
+A decision by the heuristic or the compiled forward pass keeps the GIL from start to end: no other thread can
+make it wait, or change what it reads. It allocates nothing but the Decision, which comes from a free list.
+"""
+cimport cython
+from libc.string cimport memcpy, memset
+
+import os
+
+import numpy as np
+
+from itp._core.arguments cimport byte_count, integer, real_between
+from itp._core.calibration cimport BINS, Calibration
+from itp._core.decide cimport (
+    ITP_NO_MEMORY,
+    ITP_NO_STREAM_UP,
+    ITP_OK,
+    N_ACTIONS,
+    N_TIMES,
+    Guard,
+    Status,
+    decide_task,
+    observe_task,
+    report_task,
+    retract_task,
+    settle_task,
+)
+from itp._core.decision cimport ITP_ONNXRUNTIME, Decision, new_decision
+from itp._core.qnet cimport QNet
+from itp._core.reward cimport Outcome, RewardWeights
+from itp._core.rng cimport rng_seed
+from itp._core.state cimport NetworkState, popcount, unix_s
+from itp._core.task cimport Task
+
+from itp._core.heuristic import POLICIES as _POLICIES
+from itp.errors import ClosedError, NoStreamError, OutcomeError
+
+STATE_DIM = 20
+
+cdef int _STATE_DIM = STATE_DIM
+
+
+@cython.final
+cdef class Slot:
+    """The buffers of one run, and the call that runs it.
+
+    Parameters
+    ----------
+    state, q_values : ndarray
+        float32[20] and float32[15], C-contiguous: what `run` reads and writes.
+    run : callable
+        Without arguments.
+    """
+
+    def __cinit__(self, float[::1] state not None, float[::1] q_values not None, run):
+        if state.shape[0] != _STATE_DIM or q_values.shape[0] != N_ACTIONS:
+            raise ValueError(f"expected float32[{STATE_DIM}] and float32[{N_ACTIONS}]; "
+                             f"got [{state.shape[0]}] and [{q_values.shape[0]}]")
+        self.state = state
+        self.q_values = q_values
+        self.run = run
+
+
+@cython.final
+cdef class Served:
+    """A model as the fast path serves it: by its compiled forward pass, or by onnxruntime.
+
+    Parameters
+    ----------
+    version : str
+        What decisions made with it are marked with.
+    net : QNet, optional
+        20 inputs, 15 outputs. Without, `lend` makes a Slot whenever no idle one is left.
+    lend : callable, optional
+    failed : callable, optional
+        Told the exception of a run that failed; the heuristic then decides.
+    calibration : Calibration, optional
+    guard : Guard, optional
+
+    Notes
+    -----
+    Thread safety: immutable, but for the Slots, each of which one thread uses at a time.
+    """
+
+    def __cinit__(self, str version not None, *, QNet net=None, lend=None, failed=None,
+                  Calibration calibration=None, Guard guard=None):
+        if (net is None) == (lend is None):
+            raise ValueError("either net or lend must be given")
+        if net is not None:
+            inputs, *_, outputs = net.widths
+            if (inputs, outputs) != (STATE_DIM, N_ACTIONS):
+                raise ValueError(f"net has {inputs} inputs and {outputs} outputs: "
+                                 f"expected {STATE_DIM} and {N_ACTIONS}")
+        self.version = version
+        self.net = net
+        self.lend = lend
+        self.failed = failed
+        self.calibration = calibration
+        self.guard = guard
+        self.idle = []
+        self.learned.forward = NULL
+        if net is not None:
+            self.learned.forward = net.forward
+            self.learned.net = &net.net
+        self.learned.tables = NULL if calibration is None else &calibration.tables
+        self.learned.has_guard = guard is not None
+        if guard is not None:
+            self.learned.guard_policy = guard.policy
+            self.learned.guard_threshold = guard.threshold
+
+    def __reduce__(self):
+        raise TypeError("a served model cannot be pickled: load it again")
+
+
+@cython.final
+cdef class Decider:
+    """Decides for one set of streams, keeps its ledger, joins outcomes.
+
+    Parameters
+    ----------
+    network : NetworkState
+    policy : str
+        One of ``heuristic.POLICIES``: decides when no model does.
+    epsilon : float
+        Share of decisions drawn uniformly from the actions open to the task.
+    seed : int or None
+        Of the exploration; None takes one from the system.
+    min_chunk_bytes : int
+    weights : RewardWeights
+
+    Notes
+    -----
+    Thread safety: every method holds the GIL from start to end, but for a decision through onnxruntime,
+    which gives it away while the model runs; that one has its state by then, and enters the ledger after.
+    """
+
+    def __cinit__(self, NetworkState network not None, *, policy="least_completion_time", epsilon=0.0,
+                  seed=None, min_chunk_bytes=65536, RewardWeights weights=None):
+        memset(&self.core, 0, sizeof(self.core))
+        if policy not in _POLICIES:
+            raise ValueError(f"heuristic = {policy!r}: expected one of {', '.join(_POLICIES)}")
+        self.core.epsilon = real_between("epsilon", epsilon, 0.0, 1.0, "0 to 1")
+        self.core.min_chunk_bytes = byte_count("min_chunk_bytes", min_chunk_bytes, 1)
+        if seed is None:
+            seed = int.from_bytes(os.urandom(8), "little")
+        seed = integer("seed", seed)
+        if not 0 <= seed < 1 << 64:
+            raise ValueError(f"seed = {seed!r}: expected 0 to 2**64 - 1")
+        if network.has_decider:
+            raise ValueError("network has a Decider already: one alone joins outcomes to its flights")
+        network.has_decider = True
+        self.network = network
+        self.core.network = &network.net
+        self.weights = RewardWeights() if weights is None else weights
+        self.core.weights.throughput = self.weights.throughput
+        self.core.weights.latency = self.weights.latency
+        self.core.weights.imbalance = self.weights.imbalance
+        self.core.weights.completion = self.weights.completion
+        self.core.weights.retransmission = self.weights.retransmission
+        self.core.policy = _POLICIES.index(policy)
+        rng_seed(&self.core.rng, seed)
+
+    def __reduce__(self):
+        raise TypeError("a Decider cannot be pickled or copied: it holds the ledger of one process")
+
+    @property
+    def epsilon(self):
+        """Share of decisions drawn at random."""
+        return self.core.epsilon
+
+    @property
+    def min_chunk_bytes(self):
+        """A stream whose share would be smaller is left out."""
+        return self.core.min_chunk_bytes
+
+    def serve(self, Served served not None):
+        """Decide by this model from the next decision on.
+
+        Raises
+        ------
+        ValueError
+            There are not four streams.
+        """
+        if self.core.network.n_streams != 4:
+            raise ValueError(f"a model's {N_ACTIONS} actions are those of 4 streams, "
+                             f"not of {self.core.network.n_streams}")
+        # In this order: the next line may let the old model go.
+        self.core.model = &served.learned
+        self.served = served
+
+    # --- deciding ---
+
+    def decide(self, Task task not None):
+        """Decide for one task.
+
+        Raises
+        ------
+        NoStreamError
+            Too few streams are up.
+        MemoryError
+            There is none for one more task in flight. Nothing is changed.
+        """
+        return self._decide(task)
+
+    cdef Decision _decide(self, Task task):
+        cdef Served served = self.served
+        cdef Decision d = self._begin(task)
+        if served is not None and served.net is None:
+            return self._by_runtime(d, served)
+        self._check(decide_task(&self.core, &d.plan), task)
+        self._finish(d, served)
+        return d
+
+    cdef Decision _begin(self, Task task):
+        cdef Decision d = new_decision()
+        d.task = task
+        d.network = self.network
+        d.plan.demand.size_bytes = task.size_bytes
+        d.plan.demand.priority = task.priority
+        d.plan.demand.deadline_s = task.deadline
+        d.plan.demand.min_bandwidth_Bps = task.min_bandwidth_mbps * 125000.0
+        d.plan.demand.redundancy = task.redundancy
+        return d
+
+    cdef int _check(self, Status status, Task task) except -1:
+        if status == ITP_OK:
+            return 0
+        n_streams = self.core.network.n_streams
+        if status == ITP_NO_MEMORY:
+            raise MemoryError("no memory for one more task in flight")
+        if status == ITP_NO_STREAM_UP:
+            raise NoStreamError(f"no stream can carry task {task.id!r}: all {n_streams} are down; "
+                                "set_stream_up(stream, True) brings one back")
+        raise NoStreamError(f"task {task.id!r} asks for {task.redundancy} copies on disjoint streams, "
+                            f"but {popcount(self.core.network.up)} of {n_streams} streams are up")
+
+    cdef int _finish(self, Decision d, Served served) except -1:
+        """What a settled decision holds beyond its plan; the one before gets its next state."""
+        if d.plan.has_q:
+            d.model_version = served.version
+        if self.last is not None:
+            memcpy(self.last.state_next, d.plan.state, sizeof(d.plan.state))
+            self.last.has_next = True
+        self.last = d
+        return 0
+
+    cdef Decision _by_runtime(self, Decision d, Served served):
+        """Decide by onnxruntime; the GIL may go while it runs, so all that must not change is in `d`."""
+        cdef Slot slot
+        cdef const float* q_values = NULL
+        self._check(observe_task(&self.core, &d.plan), d.task)
+        try:
+            slot = served.idle.pop() if served.idle else served.lend()
+            memcpy(&slot.state[0], d.plan.state, _STATE_DIM * sizeof(float))
+            slot.run()
+            q_values = &slot.q_values[0]
+        except Exception as error:  # onnxruntime's own exceptions derive from Exception alone
+            if served.failed is not None:
+                served.failed(error)
+        self._check(settle_task(&self.core, &served.learned, ITP_ONNXRUNTIME, q_values, &d.plan), d.task)
+        if q_values != NULL:
+            served.idle.append(slot)
+        self._finish(d, served)
+        return d
+
+    def retract(self, Decision decision not None):
+        """Take a decision back whose task will not be sent: as if it had not been made."""
+        if decision.network is self.network and decision.plan.in_ledger:
+            retract_task(&self.core, &decision.plan)
+            decision.reported = True
+
+    # --- outcomes ---
+
+    def report(self, Decision decision not None, throughput_mbps, latency_s, success, retransmitted_bytes):
+        """Join an outcome to its decision and return the reward.
+
+        Raises
+        ------
+        OutcomeError
+            The decision is another decider's, or its outcome was reported before.
+        ValueError, TypeError
+            A figure is not finite or negative. Nothing is changed.
+        """
+        cdef Outcome outcome
+        # Conversions may run code of the caller's, which may report too: convert first, then check.
+        outcome.throughput_mbps = real_between("throughput_mbps", throughput_mbps, 0.0, 1e300, "0 to 1e300")
+        outcome.latency_s = real_between("latency_s", latency_s, 0.0, 1e300, "0 to 1e300")
+        outcome.retransmitted_bytes = byte_count("retransmitted_bytes", retransmitted_bytes, 0)
+        if not isinstance(success, (bool, np.bool_)):
+            raise TypeError(f"success = {success!r}: expected True or False")
+        outcome.success = bool(success)
+        if decision.network is not self.network:
+            raise OutcomeError("the decision was not made by this partitioner")
+        if decision.reported:
+            raise OutcomeError(f"task {decision.task.id!r}: the outcome was reported before")
+        if not decision.plan.in_ledger:
+            raise OutcomeError(f"task {decision.task.id!r}: the decision is not settled yet")
+        decision.reward = report_task(&self.core, &decision.plan, &outcome)
+        decision.completed_at_s = unix_s()
+        decision.reported = True
+        return decision.reward
+
+    # --- figures ---
+
+    def counts(self):
+        """The counters, by name."""
+        return dict(self.core.counters)
+
+    def times(self):
+        """How long decisions took: (tuple of counts, sum in seconds); see ``decide.time_edges_s``."""
+        return tuple([self.core.times.count[k] for k in range(N_TIMES)]), self.core.times.sum_s
+
+    def reliability_curve(self):
+        """List of (bin's lower edge, outcomes, observed hits), ten bins of the raw score."""
+        return [(<double>k / BINS, int(self.core.reliability.count[k]), int(self.core.reliability.hits[k]))
+                for k in range(BINS)]
+
+    def expected_time_error(self):
+        """Mean |log(actual / expected time)| over successes; NaN without any."""
+        if self.core.reliability.error_count == 0.0:
+            return float("nan")
+        return self.core.reliability.error_sum / self.core.reliability.error_count
+
+
+cdef class FastPath:
+    """The calls of the data plane, without the interpreter between: what ``TaskPartitioner`` inherits."""
+
+    def __reduce__(self):
+        raise TypeError(f"a {type(self).__name__} cannot be pickled or copied: "
+                        "it holds the ledger of one process")
+
+    def _open(self, Decider decider not None):
+        self.decider = decider
+
+    def _shut(self):
+        self.decider = None
+
+    @property
+    def _decider(self):
+        """The decider; ClosedError where there is none."""
+        if self.decider is None:
+            raise ClosedError("the partitioner is closed")
+        return self.decider
+
+    def partition_task(self, Task task not None):
+        """Decide for one task: one compiled call, which holds the GIL from start to end.
+
+        With onnxruntime as the engine the GIL is given away while the model runs.
+
+        Raises
+        ------
+        NoStreamError
+            All streams are down, or fewer are up than the task asks copies for.
+        ClosedError
+        """
+        if self.decider is None:
+            raise ClosedError("the partitioner is closed")
+        return self.decider._decide(task)
+
+    def update_stream(self, stream, bandwidth_mbps=None, latency_ms=None, congestion=None, success_rate=None):
+        """Take in fresh measurements of a stream; see ``NetworkState.update_stream``."""
+        if self.decider is None:
+            raise ClosedError("the partitioner is closed")
+        self.decider.network.update_stream(stream, bandwidth_mbps, latency_ms, congestion, success_rate)
+
+    def set_stream_up(self, stream, up):
+        """Say whether a stream works; one that is down gets no chunk."""
+        if self.decider is None:
+            raise ClosedError("the partitioner is closed")
+        self.decider.network.set_stream_up(stream, up)
+
+    def report_progress(self, stream, delivered_bytes):
+        """Say how many bytes a stream has delivered since its last report; optional."""
+        if self.decider is None:
+            raise ClosedError("the partitioner is closed")
+        self.decider.network.report_progress(stream, delivered_bytes)
