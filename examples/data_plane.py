@@ -1,6 +1,6 @@
 """Compile `data_plane.c`, lend it a model, and have it decide in threads of its own, without Python.
 
-    python examples/data_plane.py [--model dqn_v1] [--threads 2] [--decisions 200000]
+python examples/data_plane.py [--model dqn_v1] [--threads 2] [--decisions 200000]
 """
 
 import argparse
@@ -48,7 +48,8 @@ def main() -> None:
     if status:
         raise SystemExit(f"the data plane stopped with status {status}")
     total = sum(sent)
-    print(f"{model.version}: {args.threads} threads, {args.decisions} decisions each, {mean_us.value:.2f} us a decision")
+    print(f"{model.version}: {args.threads} threads, {args.decisions} decisions each")
+    print(f"{mean_us.value:.2f} us a decision")
     for i, n_bytes in enumerate(sent):
         print(f"stream {i}: {n_bytes} bytes, {100 * n_bytes / total:.1f} %")
 

@@ -158,7 +158,8 @@ def _tensor(content: bytes) -> tuple[str, npt.NDArray[np.float64] | None]:
     array = np.array(items, dtype) if items else np.frombuffer(_whole(b"".join(held), dtype, name), dtype)
     if len(array) != claimed:
         raise _WireError(f"tensor {name!r} claims {claimed} values and holds {len(array)}")
-    return name, array.reshape(shape).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a NaN that signals; what is not finite is refused later
+        return name, array.reshape(shape).astype(np.float64)
 
 
 def _whole(held: bytes, dtype: np.dtype[np.generic], name: str) -> bytes:
