@@ -60,7 +60,7 @@ def test_a_decision_is_what_onnxruntime_makes_of_its_state(engine, streams, size
         for size in sizes:
             d = p.partition_task(itp.Task("t", size))
             expected = session.run(["q_values"], {"state": d.state[None]})[0][0]
-            close = 1e-5 * max(np.abs(expected).max(), 0.3)
+            close = 1e-5 * max(float(np.abs(expected).max()), 0.3)
             assert d.q_value == pytest.approx(expected[d.action], abs=close)
             if d.source == "guard":
                 continue

@@ -39,7 +39,7 @@ N_PROBES = 4096
 TOLERANCE = 1e-5
 """Largest difference of the compiled forward pass from onnxruntime, relative to a state's largest Q-value.
 
-Where that is small because terms cancel, so do both engines' roundings stand out: it counts as no less than the
+Where that is small, because terms cancel, both engines' roundings stand out: it counts as no less than the
 median of all probe states' largest.
 """
 

@@ -16,6 +16,9 @@ from itp._core.arguments import as_array
 MAX_LAYERS = QNET_MAX_LAYERS
 MAX_WIDTH = QNET_MAX_WIDTH
 
+cdef enum:
+    FEW = 64        # states: getting the GIL back in a busy process takes longer than they do
+
 cdef qnet_kernel _kernels[3]
 cdef int _n_kernels = qnet_kernels(_kernels)
 
@@ -42,7 +45,7 @@ cdef class QNet:
 
     Notes
     -----
-    Thread safety: immutable. Calls hold the GIL from start to end.
+    Thread safety: immutable. Calls with fewer than 64 states hold the GIL from start to end.
     """
 
     def __cinit__(self, layers, *, kernel=None):
@@ -109,8 +112,13 @@ cdef class QNet:
         cdef const float[:, ::1] x = as_array("states", states, "f", np.float32, (None, inputs))
         cdef Py_ssize_t row, n = x.shape[0]
         cdef float[:, ::1] y = np.empty((n, outputs), np.float32)
-        for row in range(n):
-            self.forward(&self.net, &x[row, 0], &y[row, 0])
+        if n < FEW:
+            for row in range(n):
+                self.forward(&self.net, &x[row, 0], &y[row, 0])
+        else:
+            with nogil:
+                for row in range(n):
+                    self.forward(&self.net, &x[row, 0], &y[row, 0])
         return np.asarray(y)
 
 
