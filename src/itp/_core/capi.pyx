@@ -1,4 +1,4 @@
-"""The fast path for C and C++: the functions of `itp.h`, checked at the border, none of which needs the GIL."""
+"""The fast path for C and C++: the functions of `itp.h`, checked at the border; none needs the GIL."""
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from libc.math cimport isfinite, isnan
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
@@ -6,7 +6,6 @@ from libc.stdlib cimport calloc, free
 
 from itp._core.decide cimport (
     ITP_INVALID,
-    ITP_NO_MEMORY,
     ITP_OK,
     Core,
     Learned,
@@ -15,7 +14,7 @@ from itp._core.decide cimport (
 )
 from itp._core.decider cimport Served
 from itp._core.decision cimport Plan
-from itp._core.heuristic cimport LEAST_COMPLETION_TIME
+from itp._core.heuristic cimport LEAST_COMPLETION_TIME, Demand
 from itp._core.ledger cimport FIFO, SRPT, queue_serve
 from itp._core.reward cimport Outcome, RewardWeights
 from itp._core.rng cimport rng_seed
@@ -108,9 +107,10 @@ cdef int _set_stream_up(itp_decider* decider, int stream, int up) noexcept nogil
 
 
 cdef int _decide(itp_decider* decider, Plan* plan) noexcept nogil:
-    if not (plan.demand.size_bytes >= 1 and 0.0 <= plan.demand.priority <= 1.0 and plan.demand.deadline_s > 0.0
-            and isfinite(plan.demand.min_bandwidth_Bps) and plan.demand.min_bandwidth_Bps >= 0.0
-            and 1 <= plan.demand.redundancy <= MAX_STREAMS):
+    cdef const Demand* demand = &plan.demand
+    if not (demand.size_bytes >= 1 and 0.0 <= demand.priority <= 1.0 and demand.deadline_s > 0.0
+            and isfinite(demand.min_bandwidth_Bps) and demand.min_bandwidth_Bps >= 0.0
+            and 1 <= demand.redundancy <= MAX_STREAMS):
         return ITP_INVALID
     return decide_task(&(<Owned*>decider).core, plan)
 

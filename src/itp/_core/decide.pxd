@@ -1,7 +1,7 @@
 # The fast path without Python: from a task and the state of the streams to a decision, and what became of it.
 #
-# All of it is `nogil` over plain structs. A Core is used by one thread at a time: with Python about, by the one
-# that holds the GIL. C and C++ reach the same through `itp.h`.
+# All of it is `nogil` over plain structs. A Core is used by one thread at a time: with Python about, by the
+# one that holds the GIL. C and C++ reach the same through `itp.h`.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from itp._core.alloc cimport Rule

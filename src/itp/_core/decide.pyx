@@ -321,7 +321,8 @@ cdef void retract_task(Core* core, Plan* plan) noexcept nogil:
 def time_edges_s():
     """Upper edges of the bins of decision times, in seconds; the last one is infinite."""
     octaves = [2.0 ** k * 1e-9 for k in range(SHORTEST_LOG2_NS, SHORTEST_LOG2_NS + (N_TIMES - 2) // 4)]
-    return (octaves[0], *[low * (1.0 + 0.25 * quarter) for low in octaves for quarter in (1, 2, 3, 4)], INFINITY)
+    inner = [low * (1.0 + 0.25 * quarter) for low in octaves for quarter in (1, 2, 3, 4)]
+    return (octaves[0], *inner, INFINITY)
 
 
 @cython.final
