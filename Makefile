@@ -23,7 +23,7 @@ bench_needs := cpprb
 rivals := $(addprefix --policy ,round_robin equal_split single_best size_interval least_completion_time \
 	least_completion_time_proportional linucb oracle)
 
-.PHONY: help demo test test-all lint bench bench-results bench-lab debug-test train wheel clean
+.PHONY: help demo test test-all lint bench bench-results bench-lab debug-test sanitize stress train wheel clean
 help:
 	@echo "make demo       move real files over four unequal streams, policies side by side"
 	@echo "make test       linters, types and all tests"
@@ -32,6 +32,8 @@ help:
 	@echo "make bench-results  the same, kept in bench/results.md"
 	@echo "make bench-lab WANLAB=DIR  the simulator against the real kernel (root; MEASURED=FILE: against that, no root)"
 	@echo "make debug-test the core's tests with every Cython check on"
+	@echo "make sanitize   all tests under the address and undefined-behaviour sanitizers, threads under the race detector"
+	@echo "make stress     eight threads deciding, updating, reporting and swapping for a minute"
 	@echo "make train      train the shipped model again, for both service orders, and evaluate it: runs/seed0 (or SEED=1 ...)"
 	@echo "make lint       ruff, cython-lint, mypy --strict, stubtest"
 	@echo "make wheel      a wheel in dist/"
@@ -62,6 +64,9 @@ bench-lab: $(VENV)/.installed
 	@$(bin)/python bench/lab/compare.py $(if $(WANLAB),--wanlab $(WANLAB)) \
 		$(if $(MEASURED),--measured $(MEASURED)) --results bench/lab/results.md
 
+stress: $(VENV)/.installed $(VENV)/.test
+	@ITP_STRESS_S=60 $(bin)/python -m pytest -q tests/test_fast_path.py -k eight_threads
+
 train: $(VENV)/.installed $(VENV)/.test
 	@$(bin)/itp train --service-order fifo --seed $(SEED) --out runs/fifo-seed$(SEED) --name dqn_v1
 	@$(bin)/itp train --service-order srpt --seed $(SEED) --out runs/srpt-seed$(SEED) --name dqn_v1
@@ -76,6 +81,9 @@ debug-test: $(VENV)/.test
 		-C build-dir=build/debug -C cmake.define.ITP_DEBUG=ON .
 	@$(VENV)-debug/bin/python -m pytest -q -m core
 
+sanitize: $(VENV)/.test
+	@PYTHON=$(PYTHON) sh tools/sanitize.sh
+
 test-all:
 	@sh tools/test-all.sh
 
@@ -84,7 +92,7 @@ wheel: $(VENV)/.build
 	@ls dist
 
 clean:
-	rm -rf build dist .venv .venv-debug .venvs .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf build dist .venv .venv-debug .venv-address .venv-thread .venvs .pytest_cache .hypothesis .mypy_cache .ruff_cache
 
 # --- set-up, each step once ---
 

@@ -95,12 +95,11 @@ class _Chain:
 
     def operand(self, node: Node, k: int) -> _Affine | Constant:
         name = node.inputs[k] if k < len(node.inputs) else ""
-        found = self.values.get(name)
-        if found is None:
-            found = self.constants.get(name)
-        if found is None:
+        if name in self.values:
+            return self.values[name]
+        if name not in self.constants:
             raise NotAChain(f"input {name!r} of operator {_told(node)} is not known")
-        return found
+        return self.constants[name]
 
     def affine(self, node: Node, k: int = 0) -> _Affine:
         found = self.operand(node, k)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from itp.errors import ModelError
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 # TensorProto.DataType, of what weights, axes and shapes are made.
-_DTYPES = {1: np.dtype("<f4"), 7: np.dtype("<i8"), 11: np.dtype("<f8")}
+_DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 7: np.dtype("<i8"), 11: np.dtype("<f8")}
 _EXTERNAL = 1
 _MAX_NODES = 10_000
 
@@ -162,7 +163,7 @@ def _tensor(content: bytes) -> tuple[str, npt.NDArray[np.float64] | None]:
         return name, array.reshape(shape).astype(np.float64)
 
 
-def _whole(held: bytes, dtype: np.dtype[np.generic], name: str) -> bytes:
+def _whole(held: bytes, dtype: np.dtype[Any], name: str) -> bytes:
     if len(held) % dtype.itemsize:
         raise _WireError(f"tensor {name!r} holds {len(held)} bytes: no whole number of values")
     return held

@@ -3,7 +3,7 @@ from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Self
+from typing_extensions import Self, disjoint_base
 
 from itp._core.calibration import Calibration
 from itp._core.decide import Guard
@@ -80,6 +80,7 @@ class Decider:
     def reliability_curve(self) -> list[tuple[float, int, int]]: ...
     def expected_time_error(self) -> float: ...
 
+@disjoint_base
 class FastPath:
     def _open(self, decider: Decider) -> None: ...
     def _shut(self) -> None: ...
