@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from itp._core.decider import Decider, Served
 from itp.engine import batch_q_values, bound_slot
 from itp.errors import ModelError
-from itp.model import Model
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from itp.model import Model
 
 log = logging.getLogger("itp")
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from itp._core.decider import Slot
+from itp._core.decider import STATE_DIM, Slot
 from itp.actions import N_ACTIONS
-from itp.model import STATE_DIM, Model
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from itp.model import Model
 
 ENGINES = ("auto", "native", "onnxruntime", "heuristic")
 

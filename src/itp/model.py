@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from itp import metadata as metadata_of
 from itp._core.calibration import Calibration
 from itp._core.decide import Guard
+from itp._core.decider import STATE_DIM
 from itp._core.qnet import QNet
 from itp._core.state import SCHEMA
 from itp.actions import N_ACTIONS
@@ -31,7 +32,6 @@ from itp.onnx_file import Graph, read_graph
 
 log = logging.getLogger("itp")
 
-STATE_DIM = 20
 MAX_MODEL_BYTES = 256 * 2**20
 N_PROBES = 4096
 """States, drawn uniformly or at the ends of their range, on which a model's answers are checked."""

@@ -12,22 +12,24 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from itp._core.arguments import as_array
 from itp._core.decide import time_edges_s
-from itp._core.decider import Decider, FastPath
+from itp._core.decider import STATE_DIM, Decider, FastPath
 from itp._core.decision import Decision
 from itp._core.reward import RewardWeights
 from itp._core.state import NetworkState
 from itp._core.task import Task
 from itp.agent import DQNAgent
 from itp.engine import ENGINES
-from itp.explanation import Explanation, explain
-from itp.model import STATE_DIM, Model, load_model
-from itp.online.log import ExperienceLog
 
+# Models, the log and explanations are imported where they are first used: `import itp` stays light.
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from itp.explanation import Explanation
+    from itp.model import Model
+    from itp.online.log import ExperienceLog
     from itp.performance import Performance
 
 
@@ -136,7 +138,7 @@ class TaskPartitioner(FastPath):
         self._engine_name = engine
         if model is not None and engine != "heuristic":
             self._agent.serve(_load(model, decider.network))
-        self._log = None if experience_log is None else ExperienceLog(experience_log, n_streams)
+        self._log = None if experience_log is None else _opened_log(experience_log, n_streams)
         # Reported decisions that wait for the next decision's state.
         self._incomplete: deque[Decision] = deque()
         self._log_lock = threading.Lock()
@@ -243,6 +245,8 @@ class TaskPartitioner(FastPath):
         self._decider  # noqa: B018 (ClosedError)
         if not isinstance(decision, Decision):
             raise TypeError(f"decision must be a Decision; got {decision!r}")
+        from itp.explanation import explain
+
         return explain(decision)
 
     # --- figures and models ---
@@ -292,7 +296,7 @@ class TaskPartitioner(FastPath):
         The model with its guard, or else the heuristic; without exploration. It needs four streams.
         `itp evaluate` tells far more.
         """
-        from itp import baselines, performance  # here, so that `import itp` stays light
+        from itp import baselines, performance
         from itp.policies import ModelPolicy
 
         if self.n_streams != 4:
@@ -331,4 +335,12 @@ class TaskPartitioner(FastPath):
 def _load(model: str | os.PathLike[str], network: NetworkState) -> Model:
     if network.n_streams != 4:
         raise ValueError(f"a model needs n_streams=4 (state schema 1); got {network.n_streams}")
+    from itp.model import load_model
+
     return load_model(model, network.service_order)
+
+
+def _opened_log(folder: str | os.PathLike[str], n_streams: int) -> ExperienceLog:
+    from itp.online.log import ExperienceLog
+
+    return ExperienceLog(folder, n_streams)

@@ -16,9 +16,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from itp import __version__
+from itp._core.decider import STATE_DIM
 from itp._core.state import SCHEMA
 from itp.actions import N_ACTIONS
-from itp.model import STATE_DIM, load_model
+from itp.model import load_model
 from itp.reporting.files import write_bytes, write_text
 from itp_training.config import TrainingConfig
 from itp_training.errors import TrainingError

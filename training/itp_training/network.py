@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from itp._core.decider import STATE_DIM
 from itp.actions import N_ACTIONS
-from itp.model import STATE_DIM
 from itp_training.config import TrainingConfig
 
 
