@@ -12,7 +12,7 @@ sources := pyproject.toml CMakeLists.txt README.md $(shell find src training -ty
 
 build_needs := scikit-build-core cython cython-cmake cmake ninja
 run_needs := numpy onnxruntime 'tomli; python_version < "3.11"' rich blake3 xxhash pyarrow
-test_needs := pytest pytest-benchmark hypothesis scipy onnx matplotlib gymnasium
+test_needs := pytest pytest-benchmark hypothesis scipy onnx matplotlib gymnasium prometheus-client opentelemetry-sdk
 # Only the CPU's build of torch: a bare "torch" would bring CUDA along.
 agent_needs := stable-baselines3 tensorboard torch==2.13.0+cpu
 lint_needs := ruff cython-lint mypy

@@ -27,7 +27,7 @@ for version in 3.10 3.11 3.12 3.13; do
     $pip wheel -q --no-build-isolation --no-deps -w "dist/$version" .
     $pip uninstall -q -y scikit-build-core cython cython-cmake cmake ninja
     $pip install -q -c constraints.txt "dist/$version"/itp-*.whl rich blake3 xxhash pyarrow \
-        pytest hypothesis scipy onnx matplotlib gymnasium
+        pytest hypothesis scipy onnx matplotlib gymnasium prometheus-client opentelemetry-sdk
     if "$venv/bin/python" -c "import torch" 2>/dev/null; then
         echo "torch is installed, and should not be"; failed="$failed $version"; continue
     fi

@@ -47,6 +47,7 @@ class Metrics:
     in_flight: int
     """Decided, not yet reported."""
     total_outcomes: int
+    total_successes: int
     success_rate: float
     """Successes over outcomes; NaN before the first outcome, as the two means below."""
     avg_reward: float
@@ -266,6 +267,7 @@ class TaskPartitioner(FastPath):
             infeasible_decisions=counts["infeasible"],
             in_flight=decider.network.queue_depth,
             total_outcomes=outcomes,
+            total_successes=counts["successes"],
             success_rate=counts["successes"] / outcomes if outcomes else float("nan"),
             avg_reward=counts["reward_sum"] / outcomes if outcomes else float("nan"),
             expected_time_error=decider.expected_time_error(),
