@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from itp.reporting.metrics import episode_metrics
 from itp.scenario import Scenario
 from itp.simulator import Simulator
 
+_AWAKE_S = 0.2
 _BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -143,13 +144,17 @@ def _each(setting: Setting, jobs: Sequence[Job], processes: int) -> Iterator[Par
         with _quiet_start():
             futures: dict[Future[Part], Job] = {pool.submit(_run, job): job for job in jobs}
         try:
-            for future in as_completed(futures):
-                yield future.result()
+            left = set(futures)
+            while left:
+                # Now and then, for a signal that another thread has got does not wake this one.
+                done, left = wait(left, timeout=_AWAKE_S, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
         except BrokenProcessPool:
-            left = [setting.title(job) for future, job in futures.items() if not _succeeded(future)]
+            lost = [setting.title(job) for future, job in futures.items() if not _succeeded(future)]
             raise EvaluationError(
                 f"a process ended before its time, perhaps for lack of memory; at work or waiting were "
-                f"{'; '.join(left[:processes])}{' and others' if len(left) > processes else ''}"
+                f"{'; '.join(lost[:processes])}{' and others' if len(lost) > processes else ''}"
             ) from None
 
 
