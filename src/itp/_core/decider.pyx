@@ -62,7 +62,9 @@ cdef class Slot:
         self.run = run
 
 
+# Never cleared while it can be reached: `learned` points into what it holds.
 @cython.final
+@cython.no_gc_clear
 cdef class Served:
     """A model as the fast path serves it: by its compiled forward pass, or by onnxruntime.
 
@@ -113,7 +115,9 @@ cdef class Served:
         raise TypeError("a served model cannot be pickled: load it again")
 
 
+# Nor this one: `core` points into network and model.
 @cython.final
+@cython.no_gc_clear
 cdef class Decider:
     """Decides for one set of streams, keeps its ledger, joins outcomes.
 
