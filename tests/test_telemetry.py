@@ -108,6 +108,46 @@ def test_several_partitioners_and_one_that_closes():
     assert scraped(registry) == {}
 
 
+def test_one_that_closes_during_a_scrape_is_left_out_whole(monkeypatch):
+    with itp.TaskPartitioner() as p:
+        registry = telemetry.registry(p)
+        metrics = p.metrics
+
+        def last_metrics(_):
+            m = metrics()
+            p.close()
+            return m
+
+        monkeypatch.setattr(itp.TaskPartitioner, "metrics", last_metrics)
+        assert scraped(registry) == {}
+
+
+def test_a_registry_refuses_the_same_names_twice():
+    with itp.TaskPartitioner() as p:
+        registry = telemetry.registry(p)
+        with pytest.raises(ValueError, match="Duplicated timeseries"):
+            registry.register(telemetry.Collector(p))
+
+
+@pytest.mark.parametrize("wrong", [3, None, {"a": 3}])
+def test_what_is_no_partitioner(wrong):
+    with pytest.raises(TypeError, match="partitioners must be"):
+        telemetry.Collector(wrong)
+
+
+def test_bytes_queued_are_those_of_the_chunks():
+    with itp.TaskPartitioner() as p:
+        for i in range(4):
+            p.update_stream(i, bandwidth_mbps=1e-3, latency_ms=10)  # too slow to serve any before the scrape
+        made = [p.partition_task(itp.Task(str(k), 10**7)) for k in range(9)]
+        chunks = [
+            sum(dict(zip(d.stream_ids, d.chunk_sizes, strict=True)).get(i, 0) for d in made) for i in range(4)
+        ]
+        found = scraped(telemetry.registry(p))["default"]
+        queued = [found["itp_stream_queued_bytes", ("stream", str(i))] for i in range(4)]
+        assert queued == pytest.approx(chunks, rel=1e-3)
+
+
 def test_scrapes_while_others_decide():
     stop = threading.Event()
     with itp.TaskPartitioner("dqn_v1") as p:

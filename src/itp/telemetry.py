@@ -37,29 +37,42 @@ class Collector:
     ------
     MissingExtraError
         prometheus-client is not installed.
+    TypeError
 
     Notes
     -----
-    Thread safety: ``collect`` may be called while other threads decide; each partitioner's counters are
-    read at one moment.
+    Thread safety: ``collect`` may be called while other threads decide; what they decide during a scrape may
+    be in some of its figures and not yet in others.
     """
 
     def __init__(self, partitioners: TaskPartitioner | Mapping[str, TaskPartitioner]) -> None:
         _prometheus()
         if isinstance(partitioners, TaskPartitioner):
             partitioners = {"default": partitioners}
+        if not isinstance(partitioners, Mapping) or not all(
+            isinstance(p, TaskPartitioner) for p in partitioners.values()
+        ):
+            raise TypeError(f"partitioners must be a TaskPartitioner, or some by name; got {partitioners!r}")
         self._partitioners = dict(partitioners)
+
+    def describe(self) -> Iterator[Metric]:
+        """The families without samples: a registry refuses another collector of the same names."""
+        yield from _families().values()
 
     def collect(self) -> Iterator[Metric]:
         """Every metric family, with a sample per partitioner that is open."""
         families = _families()
         for name, partitioner in self._partitioners.items():
+            # All is read before anything is added: one that closes meanwhile is left out whole.
             try:
-                _add_counters(families, name, partitioner.metrics())
-                _add_model(families, name, partitioner)
-                _add_streams(families, name, partitioner)
+                metrics, engine, streams = partitioner.metrics(), partitioner.engine, _streams(partitioner)
             except ClosedError:
                 continue
+            _add_counters(families, name, metrics)
+            families["itp_model_info"].add_metric([name, engine, metrics.model_version or "none"], 1)
+            for i, figures in enumerate(streams):
+                for family, value in figures.items():
+                    families[family].add_metric([name, str(i)], value)
         yield from families.values()
 
 
@@ -189,23 +202,22 @@ def _add_counters(families: dict[str, Any], name: str, m: Metrics) -> None:
     families["itp_decision_seconds"].add_metric([name], buckets, sum_value=m.decision_seconds_sum)
 
 
-def _add_model(families: dict[str, Any], name: str, partitioner: TaskPartitioner) -> None:
-    version = partitioner.metrics().model_version or "none"
-    families["itp_model_info"].add_metric([name, partitioner.engine, version], 1)
-
-
-def _add_streams(families: dict[str, Any], name: str, partitioner: TaskPartitioner) -> None:
+def _streams(partitioner: TaskPartitioner) -> list[dict[str, float]]:
+    """The figures of every stream, by the family they belong to."""
     network = partitioner.network
     # What stands ahead of the last in line.
     queued_bytes = network.work_ahead_bytes(_LARGEST_TASK_BYTES, 0.0)
+    figures = []
     for i in range(network.n_streams):
         stream = network.stream(i)
         bandwidth, latency = float(stream["bandwidth_mbps"] or 0.0), float(stream["latency_ms"] or 0.0)
-        for family, value in (
-            ("itp_stream_bandwidth_bytes_per_second", bandwidth * _BYTES_PER_MEGABIT),
-            ("itp_stream_latency_seconds", latency * 1e-3),
-            ("itp_stream_success_ratio", float(stream["success_rate"] or 0.0)),
-            ("itp_stream_up", float(bool(stream["up"]))),
-            ("itp_stream_queued_bytes", float(queued_bytes[i])),
-        ):
-            families[family].add_metric([name, str(i)], value)
+        figures.append(
+            {
+                "itp_stream_bandwidth_bytes_per_second": bandwidth * _BYTES_PER_MEGABIT,
+                "itp_stream_latency_seconds": latency * 1e-3,
+                "itp_stream_success_ratio": float(stream["success_rate"] or 0.0),
+                "itp_stream_up": float(bool(stream["up"])),
+                "itp_stream_queued_bytes": float(queued_bytes[i]),
+            }
+        )
+    return figures
