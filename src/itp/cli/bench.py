@@ -41,7 +41,7 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
         "--seconds",
         metavar="S",
         type=float,
-        default=45.0,
+        default=60.0,
         help="to measure in; starting processes and filling buffers comes on top (default: %(default)g)",
     )
     add(

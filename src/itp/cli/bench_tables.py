@@ -45,11 +45,16 @@ def print_tables(measured: Measured, console: Console) -> None:
 
 def _table(title: str, *figures: str) -> Table:
     table = Table(
-        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, min_width=len(title)
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        min_width=len(title),
     )
-    table.add_column("", no_wrap=True)
+    table.add_column("")
     for heading in figures:
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right")
     return table
 
 

@@ -75,7 +75,7 @@ def dense_chain(
 
 
 def layers_of(model: Model) -> list[Layer]:
-    """The dense layers that a model computes; where it is no such chain, random ones of the reference shape."""
+    """The dense layers that a model computes; random ones of the reference shape for any other."""
     if model.net is not None:
         return dense_layers(read_graph(model.path.read_bytes()), STATE_DIM)
     rng = np.random.default_rng(0)

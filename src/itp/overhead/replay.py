@@ -1,10 +1,10 @@
-"""The replay buffer beside those of other libraries, where they are installed: same transitions, same calls."""
+"""The replay buffer beside those of other libraries, where they are installed: the same calls of each."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -94,7 +94,7 @@ def _itp(rows: Rows) -> Calls:
 
 def _cpprb(rows: Rows) -> Calls:
     cpprb = importlib.import_module("cpprb")
-    fields = {name: {"shape": column.shape[1:], "dtype": column.dtype} for name, column in rows.items()}
+    fields = {name: {"shape": column.shape[1:] or 1, "dtype": column.dtype} for name, column in rows.items()}
     buffer = cpprb.PrioritizedReplayBuffer(STORED, fields, alpha=ALPHA)
     buffer.add(**rows)
     one, priorities = _first(rows), _priorities()
@@ -107,10 +107,10 @@ def _cpprb(rows: Rows) -> Calls:
 
 
 def _torchrl(rows: Rows) -> Calls:
-    # It would configure the log of the whole process.
-    os.environ.setdefault("RL_LOGGING_LEVEL", "ERROR")
     data, tensordict = importlib.import_module("torchrl.data"), importlib.import_module("tensordict")
     torch = importlib.import_module("torch")
+    # It tells of every buffer, on standard output.
+    logging.getLogger("torchrl").setLevel(logging.WARNING)
     buffer = data.PrioritizedReplayBuffer(
         alpha=ALPHA, beta=BETA, storage=data.LazyTensorStorage(STORED), batch_size=BATCH
     )
