@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from itp._core.decider import STATE_DIM
 from itp._core.decision import Decision
 from itp._core.task import Task
-from itp.model import STATE_DIM, load_model
+from itp.model import load_model
 from itp.partitioner import TaskPartitioner
 
 TASK = Task("bench", 100 * 2**20, 0.8)

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from itp._core.decider import STATE_DIM
 from itp.chain import Layer, dense_layers
-from itp.model import STATE_DIM, Model
+from itp.model import Model
 from itp.onnx_file import read_graph
 
 REFERENCE_LAYERS = (20, 128, 128, 64, 15)
