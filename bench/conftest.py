@@ -8,6 +8,8 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+from itp.overhead.machine import cpu_model
+
 PACKAGES = ("numpy", "onnxruntime", "cpprb", "torch", "stable_baselines3")
 
 
@@ -76,7 +78,7 @@ def _markdown(rows, rates, sizes):
     lines = [
         "# Ratios of medians, side by side in one run",
         "",
-        f"{_cpu()}, {platform.system()} {platform.release()}, Python {platform.python_version()}, "
+        f"{cpu_model()}, {platform.system()} {platform.release()}, Python {platform.python_version()}, "
         f"{versions}; {time.strftime('%Y-%m-%d')}. Made by `make bench-results`.",
     ]
     if rows:
@@ -97,12 +99,3 @@ def _markdown(rows, rates, sizes):
         lines += ["", "| memory | bytes |", "| --- | ---: |"]
         lines += [f"| {name} | {n_bytes:,} |" for name, n_bytes in sizes]
     return "\n".join(lines) + "\n"
-
-
-def _cpu():
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "unknown CPU")

@@ -31,12 +31,13 @@ def test_heuristic_and_outcome(benchmark):
         assert p.metrics().in_flight == 0
 
 
-def test_onnxruntime(benchmark, model):
+@pytest.mark.parametrize("engine", ["native", "onnxruntime"])
+def test_engine(benchmark, model, engine):
     benchmark.extra_info["role"] = "itp"
-    with TaskPartitioner(model=model) as p:
+    with TaskPartitioner(model=model, engine=engine) as p:
         four_streams(p)
         decision = benchmark(decide_only(p))
-        assert decision.source == "onnxruntime"
+        assert decision.source == engine
 
 
 def test_bare_session_run(benchmark, model):

@@ -1,69 +1,116 @@
-"""``itp bench``: the overhead on this machine, in one table."""
+"""``itp bench``: what ITP costs on this machine, beside what else could be called."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
+import math
 import sys
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-import itp
 from itp.cli import UsageError
-from itp.overhead import Timing, measure
+from itp.cli.bench_tables import print_tables
+from itp.cli.names import check_name
+from itp.errors import ModelError
+from itp.interrupt import interruptible
+from itp.model import find_model
+from itp.overhead import suite
+from itp.report import check_charts
 
-PEER = "bare InferenceSession.run"
+_PLOTS = (".png", ".svg")
+_MAX_SECONDS = 86_400.0
+_MAX_CALLS = 1_000_000
 
 
 def register(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """Add the subcommand."""
-    parser = subparsers.add_parser("bench", help="measure ITP's overhead on this machine")
-    parser.add_argument("--model", help="an .onnx file to measure in place of a random reference network")
-    parser.add_argument("--calls", type=int, default=20_000, help="calls of each kind (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    """Add ``itp bench``."""
+    parser = subparsers.add_parser(
+        "bench",
+        help="measure ITP's overhead on this machine",
+        description="Measure decisions beside bare forward passes of the same network, idle and under load, "
+        "then batches, memory, start-up, replay buffer and simulator. Nothing is installed or left behind.",
+    )
+    add = parser.add_argument
+    add("--model", metavar="NAME|FILE", default="dqn_v1", help="a model (default: %(default)s)")
+    add(
+        "--seconds",
+        metavar="S",
+        type=float,
+        default=60.0,
+        help="to measure in; starting processes and filling buffers comes on top (default: %(default)g)",
+    )
+    add(
+        "--calls",
+        metavar="N",
+        type=int,
+        default=20_000,
+        help="at most so many of each kind under each condition (default: %(default)s)",
+    )
+    add(
+        "--only",
+        metavar="NAME,...",
+        help=f"some of {', '.join(suite.SECTIONS)} (default: all)",
+    )
+    add("--plot", metavar="FILE", type=Path, help="draw the times of decisions: .png or .svg")
+    add("--json", action="store_true", help="one JSON object on standard output")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure and print."""
-    if args.calls < 100:
-        raise UsageError(f"--calls must be at least 100; got {args.calls}")
+    """Measure, draw and print."""
+    only = _check(args)
     console = Console(stderr=True)
-    with console.status("measuring") as status:
-        timings = measure(
-            args.model, calls=args.calls, progress=lambda name: status.update(f"measuring: {name}")
-        )
+    with interruptible():
+        with _progress(console) as progress:
+            measured = suite.measure(
+                args.model, seconds=args.seconds, calls=args.calls, only=only, progress=progress
+            )
+        if args.plot is not None and measured.decisions is not None:
+            from itp.overhead import plot  # matplotlib, which `--plot` alone needs
+
+            plot.write(measured.decisions, args.plot)
+            console.print(f"wrote {args.plot}", highlight=False, markup=False, soft_wrap=True)
     if args.json:
-        report = {
-            "itp": itp.__version__,
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            "cpus": os.cpu_count(),
-            "timings": [asdict(timing) for timing in timings],
-        }
-        json.dump(report, sys.stdout, indent=2)
-        print()
+        print(json.dumps(measured.as_dict(), indent=2, allow_nan=False))
     else:
-        _print_table(timings)
+        print_tables(measured, Console(file=sys.stdout, highlight=False))
     return 0
 
 
-def _print_table(timings: list[Timing]) -> None:
-    peer = next((t for t in timings if t.name == PEER), None)
-    table = Table(title=f"one call, microseconds ({platform.machine()}, Python {platform.python_version()})")
-    table.add_column("call")
-    for heading in ("p50", "p99", "p99.9", "worst", "p50 / bare run"):
-        table.add_column(heading, justify="right")
-    for t in timings:
-        ratio = "-" if peer is None else f"{t.p50_us / peer.p50_us:.2f}"
-        figures = (f"{us:.2f}" for us in (t.p50_us, t.p99_us, t.p999_us, t.worst_us))
-        table.add_row(t.name, *figures, ratio)
-    console = Console()
-    console.print(table)
-    if peer is None:
-        console.print("no model measured: pass --model PATH, or pip install onnx for a reference network")
+def _check(args: argparse.Namespace) -> tuple[str, ...]:
+    """The sections to measure; UsageError for what cannot work, before anything is measured."""
+    if not (math.isfinite(args.seconds) and 0.0 < args.seconds <= _MAX_SECONDS):
+        raise UsageError(f"--seconds must be more than 0 and at most {_MAX_SECONDS:g}; got {args.seconds:g}")
+    if not 1 <= args.calls <= _MAX_CALLS:
+        raise UsageError(f"--calls must be from 1 to {_MAX_CALLS}; got {args.calls}")
+    try:
+        find_model(args.model)
+    except ModelError as error:
+        raise UsageError(f"--model: {error}") from None
+    only = suite.SECTIONS if args.only is None else tuple(name.strip() for name in args.only.split(","))
+    for name in only:
+        check_name("--only", name, suite.SECTIONS)
+    if args.plot is not None:
+        if args.plot.suffix.lower() not in _PLOTS:
+            raise UsageError(f"--plot must end in {' or '.join(_PLOTS)}; got {args.plot}")
+        if args.plot.is_dir() or not args.plot.absolute().parent.is_dir():
+            raise UsageError(f"--plot must be a file in a folder that exists; got {args.plot}")
+        if "decisions" not in only:
+            raise UsageError("--plot draws the times of decisions; add decisions to --only")
+        check_charts()
+    return only
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Any]:
+    """Shows what is being measured: a line that changes on a terminal, else a line each."""
+    if not console.is_terminal:
+        yield lambda name: console.print(f"measuring {name}", highlight=False, markup=False, soft_wrap=True)
+        return
+    with console.status("measuring") as status:
+        yield lambda name: status.update(f"measuring {name}")
