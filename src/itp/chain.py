@@ -28,12 +28,17 @@ class _Affine:
     """matrix @ base + offset[width]; base 0 is the input, n the n-th ReLU's output."""
 
     base: int
-    matrix: Constant
+    linear: Constant | None
+    """None: the identity, which would cost a product with it in BLAS, and BLAS its buffers."""
     offset: Constant
 
     @property
     def width(self) -> int:
         return len(self.offset)
+
+    @property
+    def matrix(self) -> Constant:
+        return np.eye(self.width) if self.linear is None else self.linear
 
 
 def dense_layers(graph: Graph, width: int) -> list[Layer]:
@@ -142,7 +147,7 @@ class _Chain:
         if len(node.inputs) < 3 or not node.inputs[2]:
             return product
         bias = _row(self.constant(node, 2), product.width, node) * _number(node, "beta", 1.0)
-        return _Affine(x.base, product.matrix, product.offset + bias)
+        return _Affine(x.base, product.linear, product.offset + bias)
 
     def _matmul(self, node: Node) -> _Affine:
         return _times(self.affine(node), self.constant(node, 1), node)
@@ -153,7 +158,7 @@ class _Chain:
             return _sum(a, b, sign, node)
         if isinstance(a, _Affine) and not isinstance(b, _Affine):
             a = _widened(a, b, node)
-            return _Affine(a.base, a.matrix, a.offset + sign * _row(b, a.width, node))
+            return _Affine(a.base, a.linear, a.offset + sign * _row(b, a.width, node))
         if isinstance(b, _Affine) and not isinstance(a, _Affine):
             b = _widened(b, a, node)
             return _Affine(b.base, sign * b.matrix, sign * b.offset + _row(a, b.width, node))
@@ -212,7 +217,7 @@ _RULES = {
 
 
 def _identity(base: int, width: int) -> _Affine:
-    return _Affine(base, np.eye(width), np.zeros(width))
+    return _Affine(base, None, np.zeros(width))
 
 
 def _times(x: _Affine, weights: Constant, node: Node) -> _Affine:
@@ -221,6 +226,8 @@ def _times(x: _Affine, weights: Constant, node: Node) -> _Affine:
         raise NotAChain(f"operator {_told(node)}: weights {list(weights.shape)} for {x.width} inputs")
     if not 1 <= weights.shape[1] <= MAX_WIDTH:
         raise _too_wide(node, weights.shape[1])
+    if x.linear is None and not x.offset.any():
+        return _Affine(x.base, weights.T, np.zeros(weights.shape[1]))
     return _Affine(x.base, weights.T @ x.matrix, x.offset @ weights)
 
 
