@@ -96,6 +96,18 @@ def test_negative_inputs_of_the_first_layer_are_not_cut_off(kernel):
     assert one(np.array([[-1.0, 1.0]], np.float32)).tolist() == [[-1.0, 1.0]]
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("n", [2, 15, 16, 17, 63, 64, 100])
+def test_a_state_has_the_same_values_in_any_company(kernel, n):
+    rng = np.random.default_rng(n)
+    for widths in ((20, 128, 128, 64, 15), (7, 300, 33, 1), (3, 16, 80, 17)):
+        net = QNet(random_layers(widths, rng), kernel=kernel)
+        states = rng.standard_normal((n, widths[0])).astype(np.float32)
+        together = net(states)
+        one_by_one = np.concatenate([net(states[k : k + 1]) for k in range(n)])
+        assert together.tobytes() == one_by_one.tobytes()
+
+
 def test_what_it_is_given_is_copied():
     weights, bias = np.eye(3, dtype=np.float32), np.zeros(3, np.float32)
     net = QNet([(weights, bias)])

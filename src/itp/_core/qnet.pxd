@@ -6,6 +6,7 @@ cdef extern from "itp_qnet.h" nogil:
         QNET_MAX_WIDTH
         QNET_ALIGN
         QNET_PAD
+        QNET_TILE
 
     ctypedef struct qnet_layer:
         const float* weights
@@ -20,9 +21,19 @@ cdef extern from "itp_qnet.h" nogil:
 
     ctypedef void (*qnet_forward)(const qnet* net, const float* x, float* y) noexcept nogil
 
+    ctypedef struct qnet_scratch:
+        float* x
+        unsigned* row
+        float* y
+        int n
+
+    ctypedef void (*qnet_forward_tile)(const qnet* net, const float* x, float* y, int m,
+                                       qnet_scratch* scratch) noexcept nogil
+
     ctypedef struct qnet_kernel:
         const char* name
         qnet_forward forward
+        qnet_forward_tile forward_tile
 
     int qnet_kernels(qnet_kernel* out)
 
@@ -31,5 +42,8 @@ cdef extern from "itp_qnet.h" nogil:
 cdef class QNet:
     cdef qnet net
     cdef qnet_forward forward
+    cdef qnet_forward_tile forward_tile
     cdef void* memory
     cdef readonly str kernel
+
+    cdef int run(self, const float* x, float* y, Py_ssize_t n) noexcept nogil

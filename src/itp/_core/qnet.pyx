@@ -60,6 +60,7 @@ cdef class QNet:
             raise ValueError(f"kernel = {kernel!r}: expected {' or '.join(KERNELS)} on this CPU")
         self.kernel = kernel
         self.forward = _kernels[KERNELS.index(kernel)].forward
+        self.forward_tile = _kernels[KERNELS.index(kernel)].forward_tile
         checked = _checked(layers)
         self.net.n_layers = len(checked)
         n_floats = 0
@@ -73,7 +74,7 @@ cdef class QNet:
         if self.memory == NULL:
             raise MemoryError(f"no memory for {n_bytes} bytes of weights")
         memset(self.memory, 0, n_bytes)
-        at = <float*>((<uintptr_t>self.memory + QNET_ALIGN - 1) // QNET_ALIGN * QNET_ALIGN)
+        at = _aligned(self.memory)
         for k, (weights, bias) in enumerate(checked):
             layer = &self.net.layers[k]
             w, b = weights, bias
@@ -110,16 +111,55 @@ cdef class QNet:
         cdef int inputs = self.net.layers[0].inputs
         cdef int outputs = self.net.layers[self.net.n_layers - 1].outputs
         cdef const float[:, ::1] x = as_array("states", states, "f", np.float32, (None, inputs))
-        cdef Py_ssize_t row, n = x.shape[0]
+        cdef Py_ssize_t n = x.shape[0]
+        cdef int failed
         cdef float[:, ::1] y = np.empty((n, outputs), np.float32)
+        if n == 0:
+            return np.asarray(y)
         if n < FEW:
-            for row in range(n):
-                self.forward(&self.net, &x[row, 0], &y[row, 0])
+            failed = self.run(&x[0, 0], &y[0, 0], n)
         else:
             with nogil:
-                for row in range(n):
-                    self.forward(&self.net, &x[row, 0], &y[row, 0])
+                failed = self.run(&x[0, 0], &y[0, 0], n)
+        if failed:
+            raise MemoryError("no memory for a batch of states")
         return np.asarray(y)
+
+    cdef int run(self, const float* x, float* y, Py_ssize_t n) noexcept nogil:
+        """Many states, a tile at a time; -1 without memory for what they are worked on."""
+        cdef qnet_scratch scratch[QNET_TILE]
+        cdef int inputs = self.net.layers[0].inputs
+        cdef int outputs = self.net.layers[self.net.n_layers - 1].outputs
+        cdef Py_ssize_t done = 0, width = inputs, room
+        cdef int k, m
+        cdef void* memory
+        cdef float* at
+        for k in range(self.net.n_layers):
+            width = max(width, <Py_ssize_t>self.net.layers[k].padded)
+        # A multiple of the padding, so that each part begins aligned.
+        room = (width + QNET_PAD - 1) // QNET_PAD * QNET_PAD + QNET_PAD
+        memory = malloc(3 * QNET_TILE * room * sizeof(float) + QNET_ALIGN)
+        if memory == NULL:
+            return -1
+        at = _aligned(memory)
+        for k in range(QNET_TILE):
+            scratch[k].y = at
+            scratch[k].x = at + room
+            scratch[k].row = <unsigned*>(at + 2 * room)
+            at += 3 * room
+        while done < n:
+            m = <int>(n - done if n - done < QNET_TILE else QNET_TILE)
+            if m == 1:
+                self.forward(&self.net, x + done * inputs, y + done * outputs)
+            else:
+                self.forward_tile(&self.net, x + done * inputs, y + done * outputs, m, scratch)
+            done += m
+        free(memory)
+        return 0
+
+
+cdef inline float* _aligned(void* memory) noexcept nogil:
+    return <float*>((<uintptr_t>memory + QNET_ALIGN - 1) // QNET_ALIGN * QNET_ALIGN)
 
 
 def _checked(layers):

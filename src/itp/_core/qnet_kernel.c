@@ -46,14 +46,14 @@ int qnet_kernels(qnet_kernel out[3])
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f"))
-        out[n++] = (qnet_kernel){"avx512", forward_avx512};
+        out[n++] = (qnet_kernel){"avx512", forward_one_avx512, forward_tile_avx512};
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        out[n++] = (qnet_kernel){"avx2", forward_avx2};
+        out[n++] = (qnet_kernel){"avx2", forward_one_avx2, forward_tile_avx2};
 #endif
 #if defined(__ARM_NEON)
-    out[n++] = (qnet_kernel){"neon", forward_neon};
+    out[n++] = (qnet_kernel){"neon", forward_one_neon, forward_tile_neon};
 #else
-    out[n++] = (qnet_kernel){"baseline", forward_baseline};
+    out[n++] = (qnet_kernel){"baseline", forward_one_baseline, forward_tile_baseline};
 #endif
     return n;
 }

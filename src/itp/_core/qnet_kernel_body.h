@@ -58,31 +58,59 @@ TARGET static inline __attribute__((always_inline)) int FUNCTION(compress)(
     return n;
 }
 
-TARGET static void FUNCTION(forward)(const qnet *net, const float *state, float *q_values)
+/* One layer for `m` states, whose inputs that are not zero are in `some`. */
+TARGET static inline __attribute__((always_inline)) void FUNCTION(layer)(
+    const qnet_layer *layer, int relu, int m, qnet_scratch *some)
 {
-    /* The inputs of a layer that are not zero: their values and their rows. */
+    const size_t stride = (size_t)layer->padded;
+    const int vectors = layer->padded / LANES;
+    int at = 0;
+/* Of several states, a panel of weights at a time: it stays in the first-level cache for all of them. How the
+ * inputs are dealt out depends on the layer alone, so that a state's values are the same in any company. */
+#define PANEL(width, deal, end)                                                                              \
+    for (; at + width <= (end); at += width)                                                                 \
+        for (int s = 0; s < m; s++)                                                                          \
+    FUNCTION(block)(width, deal, layer->weights + at * LANES, stride, layer->bias + at * LANES, some[s].x,   \
+                    some[s].row, some[s].n, relu, some[s].y + at * LANES)
+    if (m == 1 || LANES < 16)
+        PANEL(8, 1, vectors);
+    else
+        PANEL(4, 1, vectors / 8 * 8);
+    PANEL(4, 2, vectors);
+    PANEL(2, 4, vectors);
+    PANEL(1, 8, vectors);
+#undef PANEL
+}
+
+TARGET static inline __attribute__((always_inline)) void FUNCTION(forward)(
+    const qnet *net, const float *states, float *q_values, int m, qnet_scratch *some)
+{
+    const int inputs = net->layers[0].inputs, outputs = net->layers[net->n_layers - 1].outputs;
+    for (int l = 0; l < net->n_layers; l++) {
+        const qnet_layer *layer = &net->layers[l];
+        for (int s = 0; s < m; s++)
+            some[s].n = FUNCTION(compress)(l ? some[s].y : states + (size_t)s * (size_t)inputs, layer->inputs,
+                                           some[s].x, some[s].row);
+        FUNCTION(layer)(layer, l < net->n_layers - 1, m, some);
+    }
+    for (int s = 0; s < m; s++)
+        for (int i = 0; i < outputs; i++)
+            q_values[(size_t)s * (size_t)outputs + (size_t)i] = some[s].y[i];
+}
+
+TARGET static void FUNCTION(forward_one)(const qnet *net, const float *state, float *q_values)
+{
     float x[QNET_MAX_WIDTH + QNET_PAD];
     unsigned row[QNET_MAX_WIDTH + QNET_PAD];
     float y[QNET_MAX_WIDTH] __attribute__((aligned(QNET_ALIGN)));
-    const float *from = state;
-    for (int l = 0; l < net->n_layers; l++) {
-        const qnet_layer *layer = &net->layers[l];
-        const size_t stride = (size_t)layer->padded;
-        const int relu = l < net->n_layers - 1;
-        const int n = FUNCTION(compress)(from, layer->inputs, x, row);
-        int at = 0, left = layer->padded / LANES;
-#define BLOCK(width, deal)                                                                                   \
-    for (; left >= width; left -= width, at += width * LANES)                                                \
-    FUNCTION(block)(width, deal, layer->weights + at, stride, layer->bias + at, x, row, n, relu, y + at)
-        BLOCK(8, 1);
-        BLOCK(4, 2);
-        BLOCK(2, 4);
-        BLOCK(1, 8);
-#undef BLOCK
-        from = y;
-    }
-    for (int i = 0; i < net->layers[net->n_layers - 1].outputs; i++)
-        q_values[i] = y[i];
+    qnet_scratch some = {.x = x, .row = row, .y = y, .n = 0};
+    FUNCTION(forward)(net, state, q_values, 1, &some);
+}
+
+TARGET static void FUNCTION(forward_tile)(
+    const qnet *net, const float *states, float *q_values, int m, qnet_scratch *some)
+{
+    FUNCTION(forward)(net, states, q_values, m, some);
 }
 
 #undef VECTOR
