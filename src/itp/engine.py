@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ENGINES = ("auto", "native", "onnxruntime", "heuristic")
 
 BATCH_FROM = 16
-"""States from which onnxruntime is faster than the compiled forward pass, where that has no AVX-512; measured."""
+"""States from which onnxruntime is faster than the compiled forward pass without AVX-512; measured."""
 
 
 def bound_slot(model: Model) -> Slot:

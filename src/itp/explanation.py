@@ -17,7 +17,8 @@ class ActionEstimate:
     stream_ids: tuple[int, ...]
     chosen: bool
     expected_time_s: float | None
-    """None for an action that could not carry the task at all."""
+    """As planned from the streams' state, before a model's tables correct it; None for an action that could
+    not carry the task at all."""
     q_value: float | None
     why_not: str | None
     """None for the chosen action."""
@@ -32,12 +33,23 @@ class Explanation:
 
     def __str__(self) -> str:
         lines = [f"task {self.decision.task.id!r}: {self.decision!r}"]
-        lines.append(f"  {'streams':<12}{'expected s':>12}{'Q':>10}  why not")
+        lines.append(f"  {'streams':<12}{'planned s':>12} {'Q':>11}  why not")
         for a in self.actions:
             time = "-" if a.expected_time_s is None else f"{a.expected_time_s:.4g}"
             q_value = "-" if a.q_value is None else f"{a.q_value:.4g}"
-            lines.append(f"  {a.name:<12}{time:>12}{q_value:>10}  {a.why_not or 'chosen'}")
+            lines.append(f"  {a.name:<12}{time:>12} {q_value:>11}  {a.why_not or self._chosen()}")
         return "\n".join(lines)
+
+    def _chosen(self) -> str:
+        """Said of the chosen action: whether all its streams keep a share."""
+        decision = self.decision
+        chosen = next(a for a in self.actions if a.chosen)
+        kept = decision.stream_ids
+        if len(kept) == len(chosen.stream_ids):
+            return "chosen"
+        n_streams = len(decision.paths())
+        name = actions.name(actions.action_of(kept, n_streams), n_streams)
+        return f"chosen; only {name} {'keeps' if len(kept) == 1 else 'keep'} a share of the minimum size"
 
 
 def explain(decision: Decision) -> Explanation:
@@ -94,14 +106,14 @@ def _why_not(
         if task.deadline_s is not None and expected_time_s > task.deadline_s:
             return f"misses the deadline of {task.deadline_s:.4g} s"
         return f"its streams that keep a share have under {task.min_bandwidth_mbps:.4g} Mbit/s"
-    if not whole:
-        return "a share falls under the minimum chunk"
     if decision.explored:
         return "another action was drawn to explore"
     if q_value is not None and decision.q_value is not None:
         if decision.source == "guard" and q_value > decision.q_value:
             return "the guard took a rule's action, which is faster by far"
         return "lower Q-value"
+    if not whole:
+        return "a share falls under the minimum chunk"
     if expected_time_s >= decision.expected_time_s:
         return "not faster"
     return "the rule in use does not look at it"

@@ -257,7 +257,7 @@ def _probes() -> NDArray[np.float32]:
     z = np.arange(1, N_PROBES * STATE_DIM + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    states = ((z >> np.uint64(40)) * 2.0**-24).astype(np.float32).reshape(N_PROBES, STATE_DIM)
+    states = np.asarray((z >> np.uint64(40)) * 2.0**-24, np.float32).reshape(N_PROBES, STATE_DIM)
     ends = N_PROBES // 8
     states[:ends] = states[:ends] >= 0.5
     states[0], states[1] = 0.0, 1.0

@@ -295,8 +295,8 @@ class TaskPartitioner(FastPath):
     def evaluate(self, episodes: int = 100, scenario: str = "mixed") -> Performance:
         """What its policy achieves in the simulator, under its service order; nothing of it is touched.
 
-        The model with its guard, or else the heuristic; without exploration. It needs four streams.
-        `itp evaluate` tells far more.
+        The model, with its guard and with actions closed that would miss a deadline, as it decides here; or
+        else the heuristic; without exploration. It needs four streams. `itp evaluate` tells far more.
         """
         from itp import baselines, performance
         from itp.policies import ModelPolicy
@@ -304,7 +304,9 @@ class TaskPartitioner(FastPath):
         if self.n_streams != 4:
             raise ValueError(f"the simulated scenarios have 4 streams; this partitioner has {self.n_streams}")
         model = self._agent.model
-        policy = baselines.make(self._heuristic) if model is None else ModelPolicy(model.path)
+        policy = (
+            baselines.make(self._heuristic) if model is None else ModelPolicy(model.path, hard_deadlines=True)
+        )
         return performance.measure(
             policy, name=scenario, service_order=self.network.service_order, episodes=episodes
         )

@@ -50,7 +50,9 @@ def load(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: no checkpoint of `itp train`")
     payload = memoryview(content)[start:]
     if hashlib.sha256(payload).digest() != content[len(_MAGIC) : start]:
-        raise CheckpointError(f"{path}: corrupt or truncated: its SHA-256 does not fit; take an earlier one")
+        raise CheckpointError(
+            f"{path}: corrupt or truncated: its SHA-256 does not fit; begin a new run, or take a copy"
+        )
     try:
         found = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError) as error:
