@@ -22,7 +22,7 @@ from itp.overhead.calls import random_states
 from itp.overhead.networks import layers_of, torch_forward
 from itp.overhead.timing import Subject, Timing, interleave
 from itp.partitioner import TaskPartitioner
-from processes import group_of
+from processes import children_of, group_of
 
 ITP = [sys.executable, "-c", "import sys; from itp.cli import main; sys.exit(main())"]
 TIMEOUT_S = 120
@@ -320,12 +320,6 @@ def test_ctrl_c_leaves_nothing(only, words, temporary):
     assert not [pid for pid in descendants if Path(f"/proc/{pid}").exists()]
     if only == "memory" or words == "a learner beside":
         assert descendants
-
-
-def children_of(parent):
-    found = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True)
-    rows = [line.split() for line in found.stdout.splitlines()]
-    return [int(pid) for pid, ppid in rows if int(ppid) == parent]
 
 
 def test_shares_add_up():

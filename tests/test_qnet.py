@@ -108,6 +108,18 @@ def test_a_state_has_the_same_values_in_any_company(kernel, n):
         assert together.tobytes() == one_by_one.tobytes()
 
 
+def test_it_times_itself():
+    net = QNet([(np.ones((2, 3)), np.zeros(2))])
+    taken_ns = net.time_ns(np.ones((2, 3)), 100)
+    assert taken_ns.shape == (100,)
+    assert taken_ns.dtype == np.int64
+    assert (taken_ns >= 0).all()
+    assert net.time_ns(np.ones((2, 3)), 0).shape == (0,)
+    for wrong in (np.ones((0, 3)), np.ones((1, 4))):
+        with pytest.raises(ValueError, match="states"):
+            net.time_ns(wrong, 1)
+
+
 def test_what_it_is_given_is_copied():
     weights, bias = np.eye(3, dtype=np.float32), np.zeros(3, np.float32)
     net = QNet([(weights, bias)])

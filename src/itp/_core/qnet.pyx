@@ -5,9 +5,11 @@ line. The kernel skips the rows of inputs that are zero: what ReLU has cut off i
 are fused with its sums, so that the last bits differ among instruction sets, as they do from onnxruntime.
 """
 cimport cython
-from libc.stdint cimport uintptr_t
+from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
+
+from itp._core.state cimport monotonic_s
 
 import numpy as np
 
@@ -124,6 +126,34 @@ cdef class QNet:
         if failed:
             raise MemoryError("no memory for a batch of states")
         return np.asarray(y)
+
+    def time_ns(self, states, calls):
+        """How long one state after the other takes, each on its own, the clock's reading included.
+
+        Parameters
+        ----------
+        states : array_like
+            float32[n, inputs], n >= 1: taken in turn.
+        calls : int
+
+        Returns
+        -------
+        ndarray
+            int64[calls], in nanoseconds.
+        """
+        cdef const float[:, ::1] x = as_array("states", states, "f", np.float32,
+                                              (None, self.net.layers[0].inputs))
+        cdef int64_t[::1] taken_ns = np.empty(calls, np.int64)
+        cdef Py_ssize_t k, n = x.shape[0]
+        cdef float y[QNET_MAX_WIDTH]
+        cdef double before_s
+        if n == 0:
+            raise ValueError("states: expected at least one")
+        for k in range(taken_ns.shape[0]):
+            before_s = monotonic_s()
+            self.forward(&self.net, &x[k % n, 0], y)
+            taken_ns[k] = <int64_t>((monotonic_s() - before_s) * 1e9)
+        return np.asarray(taken_ns)
 
     cdef int run(self, const float* x, float* y, Py_ssize_t n) noexcept nogil:
         """Many states, a tile at a time; -1 without memory for what they are worked on."""

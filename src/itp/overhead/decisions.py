@@ -23,6 +23,7 @@ from itp.partitioner import TaskPartitioner
 HEURISTIC = "decision, heuristic"
 NATIVE = "decision, native"
 ONNXRUNTIME = "decision, onnxruntime"
+FORWARD = "forward pass, native"
 BARE = "bare InferenceSession.run"
 TORCH = "bare PyTorch forward"
 NOTHING = "a call that does nothing"
@@ -79,6 +80,10 @@ class _Stage:
             Subject(name=name, call=decide_only(partitioner), settle=report(partitioner))
             for name, partitioner in partitioners.items()
         ]
+        if model.net is not None:
+            net, state = model.net, random_states(1)
+            times_ns = partial(net.time_ns, random_states(256))
+            self.subjects.append(Subject(name=FORWARD, call=lambda: net(state), times_ns=times_ns))
         self.subjects.append(Subject(name=BARE, call=bare_run(model.path)))
         if has_torch():
             forward = torch_forward(layers_of(model), random_states(1))
