@@ -29,6 +29,7 @@ TIMEOUT_S = 120
 SUBJECTS = {
     decisions.HEURISTIC,
     decisions.NATIVE,
+    decisions.FORWARD,
     decisions.ONNXRUNTIME,
     decisions.BARE,
     decisions.TORCH,
