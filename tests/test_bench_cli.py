@@ -124,6 +124,7 @@ def test_the_learner_trains_and_leaves_nothing(temporary):
 
 
 def test_a_learner_that_fails_is_told(monkeypatch):
+    pytest.importorskip("torch")
     monkeypatch.setattr(load, "_LEARNER", ("--episodes", "-1"))
     with pytest.raises(load.NotMeasured, match="episodes"), load.learner():
         pytest.fail("not reached")
