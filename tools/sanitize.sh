@@ -23,10 +23,10 @@ library() { "${CC:-gcc}" -print-file-name="$1"; }
 address() {
     environment address address,undefined
     echo "--- all tests under the address and undefined-behaviour sanitizers"
-    # The C++ runtime too: the sanitizer must find its exceptions before onnxruntime brings them.
+    # Capturing leaves file descriptor 2, where a report goes, alone. The C++ runtime is preloaded too: the sanitizer must find its exceptions before onnxruntime brings them.
     LD_PRELOAD="$(library libasan.so) $(library libubsan.so) $(library libstdc++.so)" PYTHONMALLOC=malloc \
         ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
-        .venv-address/bin/python -m pytest -q -p no:cacheprovider "$@"
+        .venv-address/bin/python -m pytest -q -p no:cacheprovider --capture=sys "$@"
 }
 
 # Without randomised addresses, which the detector's fixed map does not expect.
@@ -43,7 +43,7 @@ threads() {
         exit 1
     fi
     echo "--- threads under the race detector"
-    detecting -m pytest -q -p no:cacheprovider tests/test_fast_path.py -k thread "$@"
+    detecting -m pytest -q -p no:cacheprovider --capture=sys tests/test_fast_path.py -k thread "$@"
 }
 
 kind=${1:-all}

@@ -150,7 +150,8 @@ cdef class SumTree:
     cdef void assign(self, const double* values, Py_ssize_t n) noexcept nogil:
         cdef Py_ssize_t i, width = self.capacity
         cdef int level
-        memcpy(self.levels[0], values, n * sizeof(double))
+        if n > 0:  # of nothing there may be no address
+            memcpy(self.levels[0], values, n * sizeof(double))
         memset(self.levels[0] + n, 0, (self.capacity - n) * sizeof(double))
         for level in range(self.height):
             width = (width + 7) // 8
