@@ -23,7 +23,8 @@ library() { "${CC:-gcc}" -print-file-name="$1"; }
 address() {
     environment address address,undefined
     echo "--- all tests under the address and undefined-behaviour sanitizers"
-    # Capturing leaves file descriptor 2, where a report goes, alone. The C++ runtime is preloaded too: the sanitizer must find its exceptions before onnxruntime brings them.
+    # The C++ runtime too: the sanitizer must find its exceptions before onnxruntime brings them. What is
+    # captured leaves file descriptor 2 alone, where a report goes.
     LD_PRELOAD="$(library libasan.so) $(library libubsan.so) $(library libstdc++.so)" PYTHONMALLOC=malloc \
         ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
         .venv-address/bin/python -m pytest -q -p no:cacheprovider --capture=sys "$@"
