@@ -86,6 +86,14 @@ def test_values_that_are_zero_tiny_huge_or_negative(kernel):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
+def test_what_overflows_within_shows_at_the_end(kernel):
+    huge = np.full((2, 1), 3e38, np.float32)
+    apart = np.array([[1.0, -1.0]], np.float32)  # of two infinities: not a number, which no ReLU may hide
+    layers = [(huge, np.zeros(2)), (apart, np.zeros(1)), (np.ones((3, 1)), np.zeros(3))]
+    assert np.isnan(QNet(layers, kernel=kernel)(np.array([[2.0]], np.float32))).all()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_negative_inputs_of_the_first_layer_are_not_cut_off(kernel):
     net = QNet(
         [(np.eye(2, dtype=np.float32), np.zeros(2)), (np.eye(2, dtype=np.float32), np.zeros(2))],

@@ -28,8 +28,9 @@ TARGET static inline __attribute__((always_inline)) void FUNCTION(block)(
     for (int d = 1; d < deal; d++)
         for (int v = 0; v < width; v++)
             sum[v] += sum[d * width + v];
+    /* ReLU; what is not a number stays so, for the end to show it. */
     for (int v = 0; v < width; v++)
-        ((VECTOR *)y)[v] = relu ? (VECTOR)((sum[v] > 0.0f) & (INTEGERS)sum[v]) : sum[v];
+        ((VECTOR *)y)[v] = relu ? (VECTOR)(~(sum[v] < 0.0f) & (INTEGERS)sum[v]) : sum[v];
 }
 
 /* The inputs that are not zero and their numbers, without a branch on any of them. */
