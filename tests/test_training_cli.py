@@ -545,3 +545,13 @@ def test_a_scenario_without_four_paths_is_refused(tmp_path: Path, capsys: pytest
 def test_a_gpu_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--device", "cuda", "--out", str(tmp_path / "run"), *TINY]) == 1
     assert "PyTorch finds no GPU" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("evaluated", [False, True])
+def test_a_place_that_can_be_no_folder(finished: Path, tmp_path: Path, evaluated: bool) -> None:
+    (tmp_path / "file").write_text("mine")
+    arguments = ("--load-model", finished, "--evaluate") if evaluated else ("--episodes", 50)
+    done = train(*arguments, "--out", tmp_path / "file")
+    assert done.returncode == 2
+    assert "no folder can be made there: File exists" in done.stderr
+    assert (tmp_path / "file").read_text() == "mine"

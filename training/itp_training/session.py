@@ -121,7 +121,7 @@ def evaluate(args: argparse.Namespace) -> int:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         else:
             folder = args.out
-            folder.mkdir(parents=True, exist_ok=True)
+            _make(folder)
         stack.enter_context(interruptible())
         model = _export(trainer, folder, args.name)
         report = _compared(args, model, trainer.config.service_order)
@@ -161,9 +161,17 @@ def _begun(args: argparse.Namespace, device: torch.device) -> tuple[Trainer, Pat
     trainer = Trainer(config, device, folder, args.save_freq)
     if source is not None:
         trainer.begin_with(source)
-    folder.mkdir(parents=True, exist_ok=True)
+    _make(folder)
     trainer.save()
     return trainer, folder
+
+
+def _make(folder: Path) -> None:
+    """The folder, if it is not there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {folder}: no folder can be made there: {error.strerror}") from None
 
 
 def _resumed(args: argparse.Namespace, device: torch.device) -> tuple[Trainer, Path]:
