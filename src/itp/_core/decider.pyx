@@ -208,8 +208,9 @@ cdef class Decider:
         return self._decide(task)
 
     cdef Decision _decide(self, Task task):
-        cdef Served served = self.served
         cdef Decision d = self._begin(task)
+        # Read after what may run code of others (a collection, when the Decision is made).
+        cdef Served served = self.served
         if served is not None and served.net is None:
             return self._by_runtime(d, served)
         self._check(decide_task(&self.core, &d.plan), task)
@@ -358,9 +359,11 @@ cdef class FastPath:
             All streams are down, or fewer are up than the task asks copies for.
         ClosedError
         """
-        if self.decider is None:
+        # Held, for another thread may close the partitioner while onnxruntime runs.
+        cdef Decider decider = self.decider
+        if decider is None:
             raise ClosedError("the partitioner is closed")
-        return self.decider._decide(task)
+        return decider._decide(task)
 
     def update_stream(self, stream, bandwidth_mbps=None, latency_ms=None, congestion=None, success_rate=None):
         """Take in fresh measurements of a stream; see ``NetworkState.update_stream``."""
