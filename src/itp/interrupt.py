@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
 import threading
 from collections.abc import Iterator
@@ -13,26 +14,38 @@ from types import FrameType
 def interruptible() -> Iterator[None]:
     """Let the first Ctrl-C or SIGTERM raise KeyboardInterrupt; further ones, for good, are ignored.
 
-    Who was interrupted still has to clean up, to say so and to choose his exit code, mostly after this block.
+    Who was interrupted still has to clean up, to say so and to choose his exit code, mostly after this block,
+    or after one around it. It is left by KeyboardInterrupt also where a library made that into an exception of
+    its own, as NumPy does when one arrives while it compares dtypes.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     interrupted = False
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         nonlocal interrupted
-        interrupted = True
-        for number in before:
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        if not interrupted:
+            interrupted = True
+            atexit.register(_ignore)
+            raise KeyboardInterrupt
 
     for number in before:
         signal.signal(number, interrupt)
     try:
         yield
+    except Exception as error:
+        if interrupted:
+            raise KeyboardInterrupt from error
+        raise
     finally:
-        if not interrupted:
-            for number, handler in before.items():
+        for number, handler in before.items():
+            if not interrupted and signal.getsignal(number) is interrupt:
                 signal.signal(number, handler)
+
+
+def _ignore() -> None:
+    # The interpreter ends with the default handlers, by which a late signal would choose the exit code.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager

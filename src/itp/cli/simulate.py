@@ -208,20 +208,21 @@ def _simulate(
                 progress.update(bar, completed=decided, description=rate)
 
         try:
-            for rollout in rollouts(
-                world,
-                policy,
-                range(first, first + args.episodes),
-                n_envs=args.envs,
-                threads=args.threads,
-                epsilon=args.epsilon,
-                experiences=experiences is not None,
-                progress=show,
-            ):
-                with held_back():
-                    done.take(rollout, world.n_tasks)
-                    if experiences is not None and rollout.experiences is not None:
-                        experiences.append(rollout.experiences)
+            with interruptible():
+                for rollout in rollouts(
+                    world,
+                    policy,
+                    range(first, first + args.episodes),
+                    n_envs=args.envs,
+                    threads=args.threads,
+                    epsilon=args.epsilon,
+                    experiences=experiences is not None,
+                    progress=show,
+                ):
+                    with held_back():
+                        done.take(rollout, world.n_tasks)
+                        if experiences is not None and rollout.experiences is not None:
+                            experiences.append(rollout.experiences)
         except KeyboardInterrupt:
             done.interrupted = True
         except MemoryError as error:
