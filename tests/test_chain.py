@@ -125,6 +125,57 @@ CHAINS = {
             "ab": weights(15),
         },
     ),
+    "duelling heads with hidden layers, one head after the other": (
+        [
+            node("Gemm", ["state", "a", "b"], ["h"]),
+            node("Relu", ["h"], ["r"]),
+            node("Gemm", ["r", "v1", "v1b"], ["vh1"]),
+            node("Relu", ["vh1"], ["vr1"]),
+            node("Gemm", ["vr1", "v2", "v2b"], ["vh2"]),
+            node("Relu", ["vh2"], ["vr2"]),
+            node("MatMul", ["vr2", "v3"], ["value"]),
+            node("Gemm", ["r", "a1", "a1b"], ["ah1"]),
+            node("Relu", ["ah1"], ["ar1"]),
+            node("Gemm", ["ar1", "a2", "a2b"], ["ah2"]),
+            node("Relu", ["ah2"], ["ar2"]),
+            node("MatMul", ["ar2", "a3"], ["advantage"]),
+            node("ReduceMean", ["advantage"], ["mean"], axes=[-1], keepdims=1),
+            node("Add", ["value", "advantage"], ["sum"]),
+            node("Sub", ["sum", "mean"], ["q_values"]),
+        ],
+        {
+            **{"a": weights(20, 24), "b": weights(24)},
+            **{"v1": weights(24, 7), "v1b": weights(7), "v2": weights(7, 5), "v2b": weights(5)},
+            **{"a1": weights(24, 18), "a1b": weights(18), "a2": weights(18, 9), "a2b": weights(9)},
+            **{"v3": weights(5, 1), "a3": weights(9, 15)},
+        },
+    ),
+    "ReLUs side by side, one unused, one of the state itself": (
+        [
+            node("MatMul", ["state", "a"], ["h"]),
+            node("Relu", ["h"], ["r"]),
+            node("Relu", ["state"], ["unused"]),
+            node("MatMul", ["state", "b"], ["g"]),
+            node("Relu", ["g"], ["s"]),
+            node("Sub", ["r", "s"], ["difference"]),
+            node("Relu", ["state"], ["t"]),
+            node("MatMul", ["t", "c"], ["u"]),
+            node("Add", ["u", "difference"], ["q_values"]),
+        ],
+        {"a": weights(20, 15), "b": weights(20, 15), "c": weights(20, 15)},
+    ),
+    "weights that share a tensor, or lie the other way": (
+        [
+            node("Identity", ["b"], ["b2"]),
+            node("Transpose", ["c"], ["ct"], perm=[1, 0]),
+            node("Transpose", ["a"], ["at"]),
+            node("MatMul", ["state", "at"], ["h"]),
+            node("Add", ["h", "b"], ["g"]),
+            node("Relu", ["g"], ["r"]),
+            node("Gemm", ["r", "ct", "b2"], ["q_values"]),
+        ],
+        {"a": weights(15, 20), "b": weights(15), "c": weights(15, 15)},
+    ),
     "a weight held by a Constant": (
         [
             node("Constant", [], ["a"], value=numpy_helper.from_array(weights(20, 15), "a")),
@@ -169,16 +220,36 @@ ALMOST = {
         {"a": A},
         "different depths",
     ),
-    "two ReLUs side by side": (
+    "heads of different depths": (
         [
             node("MatMul", ["state", "a"], ["h"]),
             node("Relu", ["h"], ["r"]),
-            node("MatMul", ["state", "b"], ["g"]),
+            node("MatMul", ["r", "c"], ["g"]),
             node("Relu", ["g"], ["s"]),
             node("Add", ["r", "s"], ["q_values"]),
         ],
-        {"a": A, "b": A + 1},
-        "another ReLU stands beside it",
+        {"a": A, "c": C},
+        "different depths",
+    ),
+    "too wide side by side": (
+        [
+            node("MatMul", ["state", "a"], ["h"]),
+            node("Relu", ["h"], ["r"]),
+            node("Relu", ["h"], ["s"]),
+            node("Add", ["r", "s"], ["t"]),
+            node("MatMul", ["t", "b"], ["q_values"]),
+        ],
+        {"a": weights(20, 600), "b": weights(600, 15)},
+        "1200 wide",
+    ),
+    "a state transposed": (
+        [
+            node("Transpose", ["state"], ["t"]),
+            node("Transpose", ["t"], ["u"]),
+            node("MatMul", ["u", "a"], ["q_values"]),
+        ],
+        {"a": A},
+        "operator Transpose",
     ),
     "squared": (
         [node("MatMul", ["state", "a"], ["h"]), node("Mul", ["h", "h"], ["q_values"])],

@@ -2,7 +2,8 @@
 
 Every value of the graph is followed as an affine function of what the last ReLU gave (or of the input):
 Gemm, MatMul, Add, Sub, Mul, Div, BatchNormalization and ReduceMean make one of another, in float64, until
-the next ReLU closes the layer. Duelling heads, V + A - mean(A), are one such function.
+the next ReLU closes the layer. Duelling heads, V + A - mean(A), are one such function; where each has hidden
+layers of its own, those of the same depth stand side by side in one layer.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ class NotAChain(ValueError):  # noqa: N818 (no failure: onnxruntime serves the g
 
 @dataclass(frozen=True, slots=True)
 class _Affine:
-    """matrix @ base + offset[width]; base 0 is the input, n the n-th ReLU's output."""
+    """matrix @ base + offset[width]; base 0 is the input, n the n-th layer's ReLU's output.
+
+    The matrix may have fewer columns than that has values: a layer that joins it later adds some at its end.
+    """
 
     base: int
     linear: Constant | None
@@ -65,6 +69,7 @@ class _Chain:
     def __init__(self, graph: Graph, width: int) -> None:
         self.constants = dict(graph.constants)
         self.layers: list[_Affine] = []
+        self.width = width
         (name,) = [name for name in graph.inputs if name not in graph.constants]
         self.values = {name: _identity(0, width)}
 
@@ -78,6 +83,9 @@ class _Chain:
             if not isinstance(value, np.ndarray):
                 raise NotAChain(f"operator {_told(node)} holds no tensor of numbers")
             self.constants[out] = value
+            return
+        if node.op in _OF_CONSTANTS and node.inputs and node.inputs[0] in self.constants:
+            self.constants[out] = _OF_CONSTANTS[node.op](self.constants[node.inputs[0]], node)
             return
         rule = _RULES.get(node.op)
         if rule is None:
@@ -94,7 +102,12 @@ class _Chain:
         layers = [*self.layers, last]
         if len(layers) > MAX_LAYERS:
             raise NotAChain(f"{len(layers)} layers; the compiled kernel takes at most {MAX_LAYERS}")
-        return [(layer.matrix.astype(np.float32), layer.offset.astype(np.float32)) for layer in layers]
+        closed, inputs = [], self.width
+        for layer in layers:
+            matrix = _columns(layer.matrix, inputs)
+            closed.append((matrix.astype(np.float32), layer.offset.astype(np.float32)))
+            inputs = layer.width
+        return closed
 
     # --- operands ---
 
@@ -122,10 +135,15 @@ class _Chain:
 
     def _relu(self, node: Node) -> _Affine:
         x = self.affine(node)
-        if x.base != len(self.layers):
-            raise NotAChain(f"operator {_told(node)}: another ReLU stands beside it")
-        self.layers.append(x)
-        return _identity(len(self.layers), x.width)
+        if x.base == len(self.layers):
+            self.layers.append(x)
+            return _identity(len(self.layers), x.width)
+        beside = self.layers[x.base]
+        if beside.width + x.width > MAX_WIDTH:
+            raise _too_wide(node, beside.width + x.width)
+        self.layers[x.base] = _joined(beside, x)
+        mine = np.eye(x.width, beside.width + x.width, k=beside.width)
+        return _Affine(x.base + 1, mine, np.zeros(x.width))
 
     def _same(self, node: Node) -> _Affine:
         if len(node.inputs) > 2 and node.inputs[2] and self.constant(node, 2).any():
@@ -216,6 +234,19 @@ _RULES = {
 }
 
 
+def _transposed(constant: Constant, node: Node) -> Constant:
+    order = node.attributes.get("perm")
+    if order is None:
+        return constant.T
+    if not isinstance(order, tuple) or sorted(order) != list(range(constant.ndim)):
+        raise NotAChain(f"operator {_told(node)}: {order} is no order of {constant.ndim} dimensions")
+    return constant.transpose(order)
+
+
+# What exporters do to weights: several that are equal share one tensor.
+_OF_CONSTANTS = {"Identity": lambda constant, _: constant, "Transpose": _transposed}
+
+
 def _identity(base: int, width: int) -> _Affine:
     return _Affine(base, None, np.zeros(width))
 
@@ -240,7 +271,22 @@ def _sum(a: _Affine, b: _Affine, sign: float, node: Node) -> _Affine:
         raise NotAChain(f"operator {_told(node)} adds values from different depths")
     if a.width != b.width and 1 not in (a.width, b.width):
         raise NotAChain(f"operator {_told(node)} adds {a.width} values to {b.width}")
-    return _Affine(a.base, a.matrix + sign * b.matrix, a.offset + sign * b.offset)
+    columns = max(a.matrix.shape[1], b.matrix.shape[1])
+    matrix = _columns(a.matrix, columns) + sign * _columns(b.matrix, columns)
+    return _Affine(a.base, matrix, a.offset + sign * b.offset)
+
+
+def _joined(a: _Affine, b: _Affine) -> _Affine:
+    """The values of both, one after the other."""
+    columns = max(a.matrix.shape[1], b.matrix.shape[1])
+    matrix = np.concatenate([_columns(a.matrix, columns), _columns(b.matrix, columns)])
+    return _Affine(a.base, matrix, np.concatenate([a.offset, b.offset]))
+
+
+def _columns(matrix: Constant, count: int) -> Constant:
+    """So many columns, zeros beyond those there are."""
+    more = count - matrix.shape[1]
+    return np.pad(matrix, ((0, 0), (0, more))) if more else matrix
 
 
 def _widened(x: _Affine, constant: Constant, node: Node) -> _Affine:
