@@ -15,8 +15,8 @@ def interruptible() -> Iterator[None]:
     """Let the first Ctrl-C or SIGTERM raise KeyboardInterrupt; further ones, for good, are ignored.
 
     Who was interrupted still has to clean up, to say so and to choose his exit code, mostly after this block,
-    or after one around it. Where a library makes another exception of it, as NumPy does if it comes while dtypes
-    are compared, the block is left by KeyboardInterrupt all the same.
+    or after one around it. Where a library makes another exception of it, as NumPy does if it comes while
+    dtypes are compared, the block is left by KeyboardInterrupt all the same.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     interrupted = False
