@@ -234,17 +234,19 @@ _RULES = {
 }
 
 
+def _itself(constant: Constant, _: Node) -> Constant:
+    return constant
+
+
 def _transposed(constant: Constant, node: Node) -> Constant:
-    order = node.attributes.get("perm")
-    if order is None:
-        return constant.T
+    order = node.attributes.get("perm", tuple(reversed(range(constant.ndim))))
     if not isinstance(order, tuple) or sorted(order) != list(range(constant.ndim)):
         raise NotAChain(f"operator {_told(node)}: {order} is no order of {constant.ndim} dimensions")
-    return constant.transpose(order)
+    return np.transpose(constant, order)
 
 
-# What exporters do to weights: several that are equal share one tensor.
-_OF_CONSTANTS = {"Identity": lambda constant, _: constant, "Transpose": _transposed}
+# What exporters do to weights; several that are equal share one tensor.
+_OF_CONSTANTS = {"Identity": _itself, "Transpose": _transposed}
 
 
 def _identity(base: int, width: int) -> _Affine:
