@@ -28,11 +28,6 @@ class DQNAgent:
     engine : {"auto", "native", "onnxruntime"}
         "auto" is native where the model's graph allows it.
 
-    Attributes
-    ----------
-    model : Model or None
-        None: the heuristic decides.
-
     Notes
     -----
     Thread safety: ``serve`` publishes a complete model by one reference; a decision reads it once, and the
@@ -42,7 +37,12 @@ class DQNAgent:
     def __init__(self, decider: Decider, engine: str) -> None:
         self._decider = decider
         self._engine = engine
-        self.model: Model | None = None
+
+    @property
+    def model(self) -> Model | None:
+        """The model that is served; None: the heuristic decides."""
+        served = self._decider.served
+        return None if served is None else served.origin
 
     @property
     def engine(self) -> str:
@@ -76,15 +76,16 @@ class DQNAgent:
                 failed=None if native else partial(_failed, model.version),
                 calibration=model.calibration,
                 guard=model.guard,
+                origin=model,
             )
         )
-        self.model = model
 
     def q_values(self, states: NDArray[np.float32]) -> NDArray[np.float32]:
         """Q-values float32[n, 15] of states float32[n, 20]; ValueError without a model."""
-        if self.model is None:
+        model = self.model
+        if model is None:
             raise ValueError("there are no Q-values without a model; pass model=")
-        return batch_q_values(self.model, states, native=self._engine != "onnxruntime")
+        return batch_q_values(model, states, native=self._engine != "onnxruntime")
 
 
 def _failed(version: str, error: Exception) -> None:

@@ -15,6 +15,7 @@ cdef class Served:
     cdef readonly QNet net              # None: `lend` gives onnxruntime's buffers
     cdef readonly Calibration calibration
     cdef readonly Guard guard
+    cdef readonly object origin
     cdef object lend
     cdef object failed
     cdef list idle                      # Slots that no thread is using

@@ -32,6 +32,7 @@ class Served:
         failed: Callable[[Exception], object] | None = None,
         calibration: Calibration | None = None,
         guard: Guard | None = None,
+        origin: object = None,
     ) -> Self: ...
     @property
     def version(self) -> str: ...
@@ -41,6 +42,8 @@ class Served:
     def calibration(self) -> Calibration | None: ...
     @property
     def guard(self) -> Guard | None: ...
+    @property
+    def origin(self) -> Any: ...
 
 @final
 class Decider:

@@ -79,6 +79,8 @@ cdef class Served:
         Told the exception of a run that failed; the heuristic then decides.
     calibration : Calibration, optional
     guard : Guard, optional
+    origin : object, optional
+        What it was made of: whoever reads `Decider.served` has all of it, or of another, by one reference.
 
     Notes
     -----
@@ -86,7 +88,7 @@ cdef class Served:
     """
 
     def __cinit__(self, str version not None, *, QNet net=None, lend=None, failed=None,
-                  Calibration calibration=None, Guard guard=None):
+                  Calibration calibration=None, Guard guard=None, origin=None):
         if (net is None) == (lend is None):
             raise ValueError("either net or lend must be given")
         if net is not None:
@@ -100,6 +102,7 @@ cdef class Served:
         self.failed = failed
         self.calibration = calibration
         self.guard = guard
+        self.origin = origin
         self.idle = []
         self.learned.forward = NULL
         if net is not None:
