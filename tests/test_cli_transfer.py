@@ -110,6 +110,18 @@ def test_a_failed_file_fails_the_command_and_names_the_reason(tmp_path, arrivals
     assert (arrivals / "good").read_bytes() == good.read_bytes()
 
 
+def test_names_that_the_terminal_cannot_show(tmp_path, arrivals):
+    files = [make_file(tmp_path, name, 1000) for name in ("naïve.bin", "red\x1b[31m.bin")]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    with receiving(arrivals, "--once") as (receiver, address):
+        sent = itp("send", *files, address, env=environment)
+        receiver.communicate(timeout=TIMEOUT_S)
+    assert sent.returncode == 1
+    assert "na\\xefve.bin" in sent.stdout
+    assert "red?[31m.bin: the file's name" in sent.stderr
+    assert "\x1b" not in sent.stderr
+
+
 @pytest.mark.parametrize(
     ("args", "reason"),
     [
@@ -118,7 +130,9 @@ def test_a_failed_file_fails_the_command_and_names_the_reason(tmp_path, arrivals
         (["send", "f", "h:port"], "expected a port"),
         (["send", "f", "::1:7411"], "in brackets"),
         (["send", "f", "h:1", "--streams", "17"], "--streams"),
-        (["send", "f", "127.0.0.1:1", "--pace-mbps", "1,2"], "--pace-mbps"),
+        (["send", "f", "127.0.0.1:1", "--pace-mbps", "1,2"], "one rate a stream, 4 of them; got 2"),
+        (["send", "f", "127.0.0.1:1", "--pace-mbps", "-1,2,3,4"], "--pace-mbps"),
+        (["recv", "no\x1b[31m"], "itp recv: no?[31m is not a directory"),
         (["send", "f", "h:1", "--pace-mbps", "fast"], "expected rates"),
         (["send", "h:1"], "required"),
         (["recv", "no-such-folder"], "not a directory"),

@@ -567,10 +567,13 @@ def test_a_full_disk_fails_the_file_alone(tmp_path, small_disk):
     assert os.listdir(small_disk) == ["little"]
 
 
-def test_a_target_that_is_a_directory_fails_the_file(tmp_path, arrivals, receiver):
+def test_a_target_that_is_a_directory_fails_the_file_at_once(tmp_path, arrivals, receiver):
     (arrivals / "f").mkdir()
-    with sending(receiver.address) as sender, pytest.raises(TransportError, match="Is a directory"):
-        sender.submit(make_file(tmp_path, "f", 1000)).result(TIMEOUT_S)
+    with sending(receiver.address, pace_mbps=[1, 1, 1, 1]) as sender:
+        # Hundreds of seconds of data.
+        transfer = sender.submit(make_file(tmp_path, "f", 100_000_000))
+        with pytest.raises(TransportError, match="Is a directory"):
+            transfer.result(TIMEOUT_S)
 
 
 def test_a_callback_that_fails_keeps_no_sender_waiting(tmp_path, arrivals, caplog):

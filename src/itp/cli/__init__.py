@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 
 from itp import __version__
 from itp.errors import ItpError
+from itp.terminal import printable
 
 COMMANDS = ("demo", "info", "recv", "send", "bench", "evaluate", "simulate", "train")
 
@@ -35,6 +37,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``itp``; returns the exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As standard error has it: what the terminal's encoding lacks must not end a command.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         parser = build_parser()
     except ModuleNotFoundError as error:
@@ -48,14 +53,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = int(args.run(args))
         sys.stdout.flush()
     except UsageError as error:
-        print(f"itp {args.command}: {error}", file=sys.stderr)
+        print(f"itp {args.command}: {printable(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         # Whoever read our output has gone; the interpreter's last flush must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ItpError, OSError) as error:
-        print(f"itp {args.command}: {error}", file=sys.stderr)
+        print(f"itp {args.command}: {printable(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"itp {args.command}: interrupted", file=sys.stderr)

@@ -21,6 +21,7 @@ from itp._core.heuristic import POLICIES
 from itp.cli import UsageError
 from itp.cli.units import size_text, time_text
 from itp.interrupt import interruptible
+from itp.terminal import printable
 from itp.transport import DEFAULT_PORT, Sender, StreamStatus, Transfer, TransferResult
 from itp.transport.address import format_address, parse_address
 
@@ -61,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise UsageError(str(error)) from None
     _check_files(args.files)
+    if args.pace_mbps is not None and len(args.pace_mbps) != args.streams:
+        raise UsageError(f"--pace-mbps: one rate a stream, {args.streams} of them; got {len(args.pace_mbps)}")
     paces = None if args.pace_mbps is None else [rate or None for rate in args.pace_mbps]
     with interruptible():
         try:
@@ -175,7 +178,7 @@ def _print(report: dict[str, Any]) -> None:
         if file["error"] is None:
             decision = file["decision"]
             table.add_row(
-                escape(file["name"]),
+                escape(printable(file["name"])),
                 size_text(file["size_bytes"]),
                 time_text(file["duration_s"]),
                 f"{file['throughput_mbps']:.1f}",
@@ -187,8 +190,9 @@ def _print(report: dict[str, Any]) -> None:
     for stream in report["streams"]:
         if not stream["up"]:
             print(
-                f"itp send: warning: stream {stream['stream']} was lost: {stream['error']}", file=sys.stderr
+                f"itp send: warning: stream {stream['stream']} was lost: {printable(stream['error'])}",
+                file=sys.stderr,
             )
     for file in report["files"]:
         if file["error"] is not None:
-            print(f"itp send: {file['error']}", file=sys.stderr)
+            print(f"itp send: {printable(file['error'])}", file=sys.stderr)

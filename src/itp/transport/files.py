@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import stat
 import threading
 import unicodedata
 from contextlib import suppress
@@ -78,12 +79,16 @@ class IncomingFile:
     Raises
     ------
     OSError
-        The directory cannot be written to, or has no room for so many bytes.
+        The directory cannot be written to, has no room for so many bytes, or has a directory of that name.
     """
 
     def __init__(self, directory: Directory, name: str, size_bytes: int, tag: str) -> None:
         if size_bytes > MAX_FILE_BYTES:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        with suppress(FileNotFoundError):
+            # Known before the first byte is sent, not when the last has come.
+            if stat.S_ISDIR(os.stat(name, dir_fd=directory.fd, follow_symlinks=False).st_mode):
+                raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
         self.name = name
         self.size_bytes = size_bytes
         self._directory = directory

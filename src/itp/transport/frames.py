@@ -13,6 +13,7 @@ from typing import NamedTuple
 from xxhash import xxh3_64, xxh3_64_intdigest
 
 from itp.errors import TransportError
+from itp.terminal import printable
 
 VERSION = 1
 MAGIC = b"\x89ITP\r\n"
@@ -174,6 +175,5 @@ def encode_text(text: str) -> bytes:
 
 
 def decode_text(body: bytes | bytearray | memoryview) -> str:
-    """A peer's reason, fit for a terminal: control characters become question marks."""
-    text = bytes(body).decode("utf-8", "replace")
-    return "".join(c if c.isprintable() else "?" for c in text)
+    """A peer's reason, fit for a terminal."""
+    return printable(bytes(body).decode("utf-8", "replace"))
