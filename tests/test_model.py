@@ -127,6 +127,16 @@ def test_bad_models_are_refused_and_the_old_one_goes_on(tmp_path, model, monkeyp
             assert p.partition_task(itp.Task("t", 1)).model_version == "v7", what
 
 
+def test_a_folder_is_no_model_and_its_models_are_named(tmp_path):
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(itp.ModelError, match=r"is a folder; pass the path of an \.onnx file"):
+        itp.TaskPartitioner(tmp_path / "sub")
+    (tmp_path / "sub" / "a.onnx").touch()
+    (tmp_path / "sub" / "b.onnx").touch()
+    with pytest.raises(itp.ModelError, match=r"is a folder; pass \S+sub/a\.onnx or \S+sub/b\.onnx$"):
+        itp.TaskPartitioner(tmp_path / "sub")
+
+
 def test_a_half_precision_model_is_refused(tmp_path, model):
     content = onnx.load(str(model))
     content.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE

@@ -106,6 +106,9 @@ def find_model(model: str | os.PathLike[str], service_order: str = "fifo") -> Pa
     path = Path(model)
     if path.suffix != ".onnx" and (SHIPPED / f"{path}.onnx").is_file():
         path = SHIPPED / f"{path}.onnx"
+    if path.is_dir():
+        inside = " or ".join(os.fspath(file) for file in sorted(path.glob("*.onnx")))
+        raise ModelError(f"{os.fspath(model)!r} is a folder; pass {inside or 'the path of an .onnx file'}")
     if not path.is_file():
         names = ", ".join(shipped_models()) or "none"
         raise ModelError(
