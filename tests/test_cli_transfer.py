@@ -195,8 +195,12 @@ def test_interrupting_the_receiver(tmp_path, arrivals, number):
     ):
         eventually(lambda: leftovers(arrivals), "the transfer is under way")
         receiver.send_signal(number)
-        _, err = receiver.communicate(timeout=TIMEOUT_S)
+        out, err = receiver.communicate(timeout=TIMEOUT_S)
         assert (receiver.returncode, err) == (130, "itp recv: interrupted\n")
+        file, session = map(json.loads, out.splitlines())
+        assert (file["event"], file["name"]) == ("file", "f")
+        assert file["error"] == "the receiver was shut down"
+        assert (session["event"], session["failed_files"]) == ("session", 1)
         _, err = sender.communicate(timeout=TIMEOUT_S)
     assert sender.returncode == 1
     assert "the receiver is shutting down" in err

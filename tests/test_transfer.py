@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 from blake3 import blake3
@@ -213,15 +214,18 @@ def test_a_closed_sender_takes_nothing(tmp_path, receiver):
 
 def test_sources_that_cannot_be_read_fail_alone(tmp_path, arrivals, receiver):
     os.mkfifo(tmp_path / "fifo")
+    pseudo = Path("/proc/self/status")
     good = make_file(tmp_path, "good", 1000)
     with sending(receiver.address) as sender:
         missing = sender.submit(tmp_path / "missing")
         fifo = sender.submit(tmp_path / "fifo")
+        made_up = sender.submit(pseudo) if pseudo.exists() else missing
         bad_priority = sender.submit(good, name="p", priority=7.0)
         sender.submit(good).result(TIMEOUT_S)
         for transfer, reason in (
             (missing, "No such file"),
             (fifo, "not a regular file"),
+            (made_up, "says it is empty and is not|No such file"),
             (bad_priority, "priority"),
         ):
             with pytest.raises(TransportError, match=reason):

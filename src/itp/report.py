@@ -27,6 +27,7 @@ __all__ = ["ORACLE", "Configuration", "Report", "Timeline", "check_charts"]
 
 _FORMAT = "itp-evaluation"
 _VERSION = 2
+_LARGEST_LOG = 700.0  # of what a float can hold
 _TIMELINE_INTERVALS = 400
 
 
@@ -221,12 +222,15 @@ class Report:
         try:
             configuration = _configuration(content["configuration"])
             shape = configuration.shape
+            figures = {
+                name: _array(content["figures"][name], (*shape, len(configuration.seeds)), name)
+                for name in METRICS
+            }
+            if (np.abs(figures["log_slowdown"]) > _LARGEST_LOG).any():
+                raise ValueError(f"log_slowdown: expected logarithms, at most {_LARGEST_LOG:g}")
             return cls(
                 configuration=configuration,
-                figures={
-                    name: _array(content["figures"][name], (*shape, len(configuration.seeds)), name)
-                    for name in METRICS
-                },
+                figures=figures,
                 completion_s=_array(content["completion_s"], (*shape, N_QUANTILES), "completion_s"),
                 slowdown=_array(content["slowdown"], (*shape, N_QUANTILES), "slowdown"),
                 timelines=tuple(_timeline(line, configuration) for line in content["timelines"]),

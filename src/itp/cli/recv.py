@@ -52,23 +52,27 @@ def run(args: argparse.Namespace) -> int:
     _warn_on_stderr()
     events: queue.SimpleQueue[ReceivedFile | SessionSummary] = queue.SimpleQueue()
     tell = _tell_json if args.json else _Console().tell
-    with (
-        interruptible(),
-        Receiver(args.directory, host, port, on_file=events.put, on_session=events.put) as receiver,
-    ):
-        tell(
-            {
-                "event": "listening",
-                "address": format_address(*receiver.address),
-                "directory": str(args.directory),
-            }
-        )
-        while True:
-            event = events.get()
-            kind = "file" if isinstance(event, ReceivedFile) else "session"
-            tell({"event": kind, **asdict(event)})
-            if args.once and isinstance(event, SessionSummary):
-                return 1 if event.error is not None or event.failed_files else 0
+
+    def tell_next() -> ReceivedFile | SessionSummary:
+        event = events.get()
+        tell({"event": "file" if isinstance(event, ReceivedFile) else "session", **asdict(event)})
+        return event
+
+    try:
+        with (
+            interruptible(),
+            Receiver(args.directory, host, port, on_file=events.put, on_session=events.put) as receiver,
+        ):
+            address = format_address(*receiver.address)
+            tell({"event": "listening", "address": address, "directory": str(args.directory)})
+            while True:
+                event = tell_next()
+                if args.once and isinstance(event, SessionSummary):
+                    return 1 if event.error is not None or event.failed_files else 0
+    finally:
+        # What the receiver's own end has cut off.
+        while not events.empty():
+            tell_next()
 
 
 def _warn_on_stderr() -> None:

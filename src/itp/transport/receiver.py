@@ -168,7 +168,10 @@ class Receiver:
             time.sleep(0.01)
 
     def _end(self, session: Session) -> None:
-        summary = session.close()
+        shut_down = self._stopping.is_set()
+        summary = session.close(
+            "the receiver was shut down" if shut_down else "the connection to the sender was lost"
+        )
         with self._lock:
             del self._sessions[session.id]
         self._on_session(summary)

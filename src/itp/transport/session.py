@@ -113,11 +113,14 @@ class Session:
             self._closed = not self._wires
             return self._closed
 
-    def close(self) -> SessionSummary:
-        """Drop what is unfinished and account for the session; after ``leave`` returned True."""
+    def close(self, cut_off: str) -> SessionSummary:
+        """Drop what is unfinished and account for the session; after ``leave`` returned True.
+
+        `cut_off` says why, unless the sender took its leave.
+        """
         with self._lock:
             unfinished = dict(self._files)
-        why = "the sender gave up" if self._took_leave else "the connection to the sender was lost"
+        why = "the sender gave up" if self._took_leave else cut_off
         for file_id in unfinished:
             self._fail(file_id, why)
         self._finishers.shutdown()

@@ -33,10 +33,19 @@ class Source:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise SourceError(f"cannot open {path}: {error.strerror}") from error
-        status = os.fstat(self._fd)
-        if not stat.S_ISREG(status.st_mode):
+        try:
+            status = os.fstat(self._fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise SourceError(f"{path} is not a regular file")
+            if status.st_size == 0 and os.pread(self._fd, 1, 0):
+                # As in /proc: made while it is read.
+                raise SourceError(f"{path} says it is empty and is not; send a copy of it")
+        except OSError as error:
             os.close(self._fd)
-            raise SourceError(f"{path} is not a regular file")
+            raise SourceError(f"cannot read {path}: {error.strerror}") from error
+        except SourceError:
+            os.close(self._fd)
+            raise
         self.size_bytes = status.st_size
         self._mtime_ns = status.st_mtime_ns
         self._lock = threading.Lock()
