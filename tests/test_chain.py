@@ -8,19 +8,20 @@ import re
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import itp
 from itp._core.qnet import QNet
 from itp.chain import NotAChain, dense_layers
+from itp.engine import runtime
 from itp.model import load_model
 from itp.onnx_file import read_graph
 from itp.overhead import dense_chain
 
 pytestmark = pytest.mark.core
 
+ort = runtime()
 RNG = np.random.default_rng(7)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +20,19 @@ ENGINES = ("auto", "native", "onnxruntime", "heuristic")
 
 BATCH_FROM = 16
 """States from which onnxruntime is faster than the compiled forward pass without AVX-512; measured."""
+
+
+def runtime() -> Any:
+    """The package onnxruntime, imported when it is first asked for, so that ``import itp`` stays light.
+
+    From version 1.29 on it reports to its makers by default, from threads of its own, with an identity it
+    keeps on the disk (https://github.com/microsoft/onnxruntime/pull/27379): not from here, unless the
+    variable is set to something else. It counts at the first import: a host that came before has decided.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
 
 
 def bound_slot(model: Model) -> Slot:

@@ -27,6 +27,7 @@ from itp._core.qnet import QNet
 from itp._core.state import SCHEMA
 from itp.actions import N_ACTIONS
 from itp.chain import NotAChain, dense_layers
+from itp.engine import runtime
 from itp.errors import ModelError, SchemaError
 from itp.onnx_file import Graph, read_graph
 
@@ -210,8 +211,7 @@ def _metadata_inside(path: Path, session: Any) -> dict[str, Any]:
 
 
 def _session(path: Path, content: bytes) -> Any:
-    import onnxruntime as ort  # here, so that `import itp` stays light
-
+    ort = runtime()
     options = ort.SessionOptions()
     # Explicit counts: one thread that never leaves the caller's, and no affinity to fail on.
     options.intra_op_num_threads = 1

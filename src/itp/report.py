@@ -27,7 +27,7 @@ __all__ = ["ORACLE", "Configuration", "Report", "Timeline", "check_charts"]
 
 _FORMAT = "itp-evaluation"
 _VERSION = 2
-_LARGEST_LOG = 700.0  # of what a float can hold
+_LARGEST_LOG = 700.0  # the largest whose exponential a float can hold
 _TIMELINE_INTERVALS = 400
 
 

@@ -19,6 +19,7 @@ from itp import __version__
 from itp._core.decider import STATE_DIM
 from itp._core.state import SCHEMA
 from itp.actions import N_ACTIONS
+from itp.engine import runtime
 from itp.model import load_model
 from itp.reporting.files import write_bytes, write_text
 from itp_training.config import TrainingConfig
@@ -147,8 +148,7 @@ def to_onnx(network: QNetwork) -> onnx.ModelProto:
 
 def check_parity(network: QNetwork, content: bytes) -> dict[str, float]:
     """Compare a model file's answers with the network's on random states; TrainingError if they differ."""
-    import onnxruntime as ort
-
+    ort = runtime()
     states = np.random.default_rng(0).random((N_PARITY_STATES, STATE_DIM), dtype=np.float32)
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1

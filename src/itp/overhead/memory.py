@@ -12,7 +12,7 @@ from itp.model import Model
 from itp.overhead.child import run_python
 
 EXPERIENCES = 10_000
-DECISIONS = 1_000_000
+DECISIONS = 10_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class Memory:
     engine : str
         Of the partitioner.
     decisions : int
-        One million, or as many as there was time for.
+        Ten million, or as many as there was time for.
     grown_blocks : int
         Blocks of memory that Python holds afterwards and did not before.
     grown_mb : float

@@ -14,13 +14,13 @@ import numpy as np
 def resident_bytes() -> int:
     """Of this process, now; at its most where the system does not tell."""
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     except OSError:
         import resource
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Rss:"))
 
 
 def main(model: str, experiences: int, decisions: int, seconds: float) -> None:
