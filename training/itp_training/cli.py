@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from itp import scenario
-from itp.cli import UsageError
+from itp.cli import UsageError, exit_code
 from itp.cli.names import check_name
-from itp.errors import ItpError
+from itp.errors import MissingExtraError
 from itp_training.config import PRESETS, TRAINING_FAMILIES, TrainingConfig, preset
 from itp_training.errors import ConfigError
 
@@ -94,31 +92,21 @@ def main(argv: Sequence[str] | None = None, prog: str = MODULE) -> int:
     """Train or evaluate; returns the exit code."""
     args = build_parser(prog).parse_args(argv)
     args.prog = prog
+    return exit_code(prog, lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> int:
     try:
         _check(args)
         # PyTorch takes seconds to import: mistakes are told before.
         session = importlib.import_module("itp_training.session")
-        code = int(session.evaluate(args) if args.evaluate else session.train(args))
-        sys.stdout.flush()
-    except (UsageError, ConfigError) as error:
-        print(f"{prog}: {error}", file=sys.stderr)
-        return 2
+        return int(session.evaluate(args) if args.evaluate else session.train(args))
+    except ConfigError as error:
+        raise UsageError(str(error)) from None
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in _EXTRA:
             raise
-        print(f"{prog}: training needs {error.name}: pip install 'itp[train]'", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        # Whoever read our output has gone; the interpreter's last flush must not complain either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (ItpError, OSError) as error:
-        print(f"{prog}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"{prog}: interrupted", file=sys.stderr)
-        return 130
-    return code
+        raise MissingExtraError(f"training needs {error.name}: pip install 'itp[train]'") from None
 
 
 def configured(args: argparse.Namespace, base: TrainingConfig | None = None) -> TrainingConfig:

@@ -10,7 +10,7 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from itp import __version__
 from itp.errors import ItpError
@@ -37,9 +37,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``itp``; returns the exit code."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # As standard error has it: what the terminal's encoding lacks must not end a command.
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         parser = build_parser()
     except ModuleNotFoundError as error:
@@ -49,21 +46,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"itp: the command line needs {error.name}: {needs}", file=sys.stderr)
         return 1
     args = parser.parse_args(argv)
+    return exit_code(f"itp {args.command}", lambda: int(args.run(args)))
+
+
+def exit_code(name: str, run: Callable[[], int]) -> int:
+    """Run a command; what ends it early, and is not a mistake of ours, becomes a line under its name."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As standard error has it: what the terminal's encoding lacks must not end a command.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        code = int(args.run(args))
+        code = run()
         sys.stdout.flush()
     except UsageError as error:
-        print(f"itp {args.command}: {printable(str(error))}", file=sys.stderr)
+        print(f"{name}: {printable(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         # Whoever read our output has gone; the interpreter's last flush must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ItpError, OSError) as error:
-        print(f"itp {args.command}: {printable(str(error))}", file=sys.stderr)
+        print(f"{name}: {printable(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"itp {args.command}: interrupted", file=sys.stderr)
+        print(f"{name}: interrupted", file=sys.stderr)
         return 130
     return code
 
