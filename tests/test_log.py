@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import errno
+import itertools
 import math
 import os
+import signal
+import threading
 import time
 
 import numpy as np
@@ -188,8 +192,41 @@ def test_a_forked_child_writes_its_own_segment(tmp_path):
     os.waitpid(pid, 0)
     p.close()
     ids = [task_id.decode() for task_id in read_log(tmp_path)["task_id"]]
-    assert sorted(ids)[0] == "child"
-    assert {f"parent-{k}" for k in range(3)} <= set(ids)
+    assert sorted(ids) == ["child", "parent-0", "parent-1", "parent-2"]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_children_forked_while_threads_report(tmp_path):
+    p = itp.TaskPartitioner(experience_log=tmp_path)
+    stop = threading.Event()
+    counts = []
+
+    def report():
+        for k in itertools.count():
+            if stop.is_set():
+                counts.append(k)
+                return
+            p.report_outcome(p.partition_task(itp.Task("parent", 1)), 1.0, 1.0, True)
+
+    threads = [threading.Thread(target=report) for _ in range(4)]
+    for t in threads:
+        t.start()
+    try:
+        for child in range(10):
+            pid = os.fork()
+            if pid == 0:
+                signal.alarm(30)  # for a lock that nobody will release
+                p.report_outcome(p.partition_task(itp.Task(f"child-{child}", 1)), 1.0, 1.0, True)
+                p.close()
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    finally:
+        stop.set()
+        for t in threads:
+            t.join()
+    p.close()
+    ids = collections.Counter(task_id.decode() for task_id in read_log(tmp_path)["task_id"])
+    assert ids == {"parent": sum(counts), **{f"child-{child}": 1 for child in range(10)}}
 
 
 def test_an_empty_folder_name():

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import accumulate
@@ -140,9 +138,6 @@ class TaskPartitioner(FastPath):
         if model is not None and engine != "heuristic":
             self._agent.serve(_load(model, decider.network))
         self._log = None if experience_log is None else _opened_log(experience_log, n_streams)
-        # Reported decisions that wait for the next decision's state.
-        self._incomplete: deque[Decision] = deque()
-        self._log_lock = threading.Lock()
         self._open(decider)
 
     # --- streams ---
@@ -228,18 +223,8 @@ class TaskPartitioner(FastPath):
         """
         reward = self._decider.report(decision, throughput_mbps, latency_s, success, retransmitted_bytes)
         if self._log is not None:
-            with self._log_lock:
-                self._incomplete.append(decision)
-                self._log_complete(self._log)
+            self._log.add(decision)
         return reward
-
-    def _log_complete(self, log: ExperienceLog) -> None:
-        for _ in range(len(self._incomplete)):
-            decision = self._incomplete.popleft()
-            if decision.next_state is None:
-                self._incomplete.append(decision)
-            else:
-                log.append(decision, done=False)
 
     def explain(self, decision: Decision) -> Explanation:
         """Every action of a decision: predicted time, Q-value, and why it was not taken."""
@@ -320,10 +305,6 @@ class TaskPartitioner(FastPath):
         self._closed = True
         self._shut()
         if self._log is not None:
-            with self._log_lock:
-                self._log_complete(self._log)
-                for decision in self._incomplete:
-                    self._log.append(decision, done=True)
             self._log.close()
 
     def __enter__(self) -> TaskPartitioner:

@@ -13,7 +13,9 @@ import os
 import struct
 import threading
 import time
+import weakref
 import zlib
+from collections import deque
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -71,8 +73,21 @@ def experience_dtype(n_streams: int) -> np.dtype[np.void]:
     return np.dtype([(name, record[name]) for name in names])
 
 
+_logs: weakref.WeakSet[ExperienceLog] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    # Locks of threads that the child does not have would never be released.
+    for experience_log in list(_logs):
+        experience_log._start()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class ExperienceLog:
-    """Appends joined experiences to a segment in a folder.
+    """Appends joined experiences to a segment in a folder, each when its next state is known.
 
     Records are gathered and written every 64 KiB or second, and on ``flush`` and ``close``. A folder
     that cannot be written for a while (a full disk) does not disturb whoever reports outcomes: up to
@@ -94,7 +109,9 @@ class ExperienceLog:
         self.n_streams = n_streams
         self.lost_records = 0
         """Records that did not fit what may wait."""
+        self._closed = False
         self._start()
+        _logs.add(self)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._open_segment()
@@ -102,14 +119,14 @@ class ExperienceLog:
             raise LogError(f"{self.folder}: no log can be kept here: {error.strerror or error}") from error
 
     def _start(self) -> None:
+        """With nothing gathered and no segment; a child after a fork too, for what there was is the parent's."""
         self._lock = threading.Lock()
-        self._pid = os.getpid()
+        self._incomplete: deque[Decision] = deque()
         self._buffer = bytearray()
         self._segment_bytes = 0
         self._file: FileIO | None = None
         self._timer: threading.Timer | None = None
         self._failing = False
-        self._closed = False
 
     def _open_segment(self) -> None:
         # Time first, so that names sort by age; the process and a counter make them unique.
@@ -139,8 +156,30 @@ class ExperienceLog:
         self._file = file
         self._segment_bytes = 0
 
-    def append(self, decision: Decision, *, done: bool) -> None:
-        """Add a reported decision; `done` marks the last one, whose next state is its own."""
+    def add(self, decision: Decision) -> None:
+        """Keep a reported decision, to be written as soon as the next one's state is known, or on ``close``.
+
+        Raises
+        ------
+        LogError
+            The log is closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise LogError(f"{self.folder}: the log is closed")
+            self._incomplete.append(decision)
+            self._gather_complete()
+
+    def _gather_complete(self) -> None:
+        for _ in range(len(self._incomplete)):
+            decision = self._incomplete.popleft()
+            if decision.next_state is None:
+                self._incomplete.append(decision)
+            else:
+                self._gather(decision, done=False)
+
+    def _gather(self, decision: Decision, *, done: bool) -> None:
+        """Add a decision to what is written next; `done` marks the last one, whose next state is its own."""
         state = decision.state.tobytes()
         following = decision.next_state
         body = (
@@ -160,22 +199,16 @@ class ExperienceLog:
                 (decision.model_version or "").encode("utf-8", "replace"),
             )
         )
-        if os.getpid() != self._pid:
-            # What the parent had gathered is the parent's to write.
-            self._start()
-        with self._lock:
-            if self._closed:
-                raise LogError(f"{self.folder}: the log is closed")
-            if len(self._buffer) + len(body) > PENDING_BYTES:
-                self.lost_records += 1
-                return
-            self._buffer += body + zlib.crc32(body).to_bytes(4, "little")
-            if len(self._buffer) >= FLUSH_BYTES and not self._failing:
-                self._try_write()
-            elif self._timer is None:
-                self._timer = threading.Timer(FLUSH_S, self._on_timer)
-                self._timer.daemon = True
-                self._timer.start()
+        if len(self._buffer) + len(body) > PENDING_BYTES:
+            self.lost_records += 1
+            return
+        self._buffer += body + zlib.crc32(body).to_bytes(4, "little")
+        if len(self._buffer) >= FLUSH_BYTES and not self._failing:
+            self._try_write()
+        elif self._timer is None and not self._closed:
+            self._timer = threading.Timer(FLUSH_S, self._on_timer)
+            self._timer.daemon = True
+            self._timer.start()
 
     def _on_timer(self) -> None:
         with self._lock:
@@ -186,7 +219,7 @@ class ExperienceLog:
     def _try_write(self) -> OSError | None:
         """Write what has been gathered; on failure it stays for the next attempt."""
         try:
-            if self._file is None:
+            if self._file is None and self._buffer:
                 self._open_segment()
             self._write(self._file)
         except OSError as error:
@@ -226,7 +259,7 @@ class ExperienceLog:
             raise LogError(f"{self.folder}: cannot be written: {error.strerror or error}") from error
 
     def close(self) -> None:
-        """Write, make durable, close; closing twice is allowed.
+        """Write all, also what has no next state, make durable, close; closing twice is allowed.
 
         Raises
         ------
@@ -234,11 +267,14 @@ class ExperienceLog:
             Records were lost. The log is closed all the same.
         """
         with self._lock:
-            if self._closed or os.getpid() != self._pid:
+            if self._closed:
                 return
             self._closed = True
             if self._timer is not None:
                 self._timer.cancel()
+            self._gather_complete()
+            for decision in self._incomplete:
+                self._gather(decision, done=True)
             try:
                 self._flush()
             except LogError as error:
