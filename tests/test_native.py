@@ -82,6 +82,7 @@ int check(const itp_api *api, const itp_model *model)
         {.size_bytes = 1, .priority = 0.5, .deadline_s = 1, .redundancy = 0},
         {.size_bytes = 1, .priority = 0.5, .deadline_s = 1, .redundancy = 17},
         {.size_bytes = 1, .priority = 0.5, .deadline_s = 1, .redundancy = 1, .min_bandwidth_Bps = -1},
+        {.size_bytes = 1, .priority = 0.5, .deadline_s = 1, .redundancy = 1, .min_chunk_bytes = -1},
     };
     for (unsigned k = 0; k < sizeof bad / sizeof *bad; k++) {
         d.task = bad[k];
@@ -108,8 +109,45 @@ int check(const itp_api *api, const itp_model *model)
     itp_outcome outcome = {.throughput_mbps = NAN, .latency_s = 1, .success = 1};
     CHECK(api->report_outcome(four, &d, &outcome, &reward) == ITP_INVALID && isnan(reward));
     outcome.throughput_mbps = 300;
+    itp_decision copy = d;
     CHECK(api->report_outcome(four, &d, &outcome, &reward) == ITP_OK && isfinite(reward));
     CHECK(api->report_outcome(four, &d, &outcome, &reward) == ITP_INVALID);
+    CHECK(api->report_outcome(four, &copy, &outcome, &reward) == ITP_INVALID);
+    api->drop(four, &copy);
+
+    /* Another decider's decision, of the same number. */
+    itp_decider *other = api->create(4, ITP_FIFO);
+    itp_decision theirs = {.task = good};
+    for (uint64_t k = 0; k < copy.number; k++)
+        CHECK(api->decide(other, &theirs) == ITP_OK);
+    CHECK(api->decide(four, &d) == ITP_OK);
+    theirs.number = d.number;
+    CHECK(api->report_outcome(four, &theirs, &outcome, &reward) == ITP_INVALID);
+    api->drop(four, &theirs);
+    CHECK(api->report_outcome(four, &d, &outcome, NULL) == ITP_OK);
+    api->destroy(other);
+
+    itp_counters counters;
+    itp_times times;
+    CHECK(api->figures(four, &counters, &times) == ITP_OK);
+    CHECK(counters.decisions == 3 && counters.by_model == 3 && counters.explored == 1);
+    CHECK(counters.outcomes == 2 && counters.successes == 2 && counters.reward_sum > 0);
+    uint64_t timed = 0;
+    for (int k = 0; k < ITP_N_TIMES; k++)
+        timed += times.count[k];
+    CHECK(timed == 3 && times.sum_s > 0 && times.sum_s < 1);
+    CHECK(api->figures(four, NULL, NULL) == ITP_OK);
+
+    CHECK(api->serve(NULL, model) == ITP_INVALID && api->explore(NULL, 0, 0) == ITP_INVALID);
+    CHECK(api->update_stream(NULL, 0, 1, 1, NAN, 1) == ITP_INVALID);
+    CHECK(api->set_stream_up(NULL, 0, 1) == ITP_INVALID && api->figures(NULL, NULL, NULL) == ITP_INVALID);
+    CHECK(api->decide(NULL, &d) == ITP_INVALID && api->decide(four, NULL) == ITP_INVALID);
+    CHECK(api->report_progress(NULL, 0, 1) == ITP_INVALID);
+    CHECK(api->report_outcome(NULL, &d, &outcome, NULL) == ITP_INVALID);
+    CHECK(api->report_outcome(four, NULL, &outcome, NULL) == ITP_INVALID);
+    CHECK(api->report_outcome(four, &d, NULL, NULL) == ITP_INVALID);
+    api->drop(NULL, &d);
+    api->drop(four, NULL);
     api->destroy(four);
     api->destroy(NULL);
     return 0;
@@ -132,6 +170,30 @@ def test_every_function_of_the_table(tmp_path):
     check.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
     model = itp.native_model("dqn_v1")
     assert check(itp.c_api(), model.address) == 0, "the line of the source above that failed"
+
+
+@needs_compiler
+@pytest.mark.skipif(
+    not (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file(), reason="Python.h is not installed"
+)
+def test_the_table_by_the_interpreter(tmp_path):
+    built = library(
+        tmp_path,
+        """
+#include <Python.h>
+#include "itp.h"
+int version(void)
+{
+    const itp_api *api = itp_import_api();
+    return api ? api->version : -1;
+}
+""",
+        f"-I{sysconfig.get_paths()['include']}",
+    )
+    # In a process that has imported itp, and nothing of its modules.
+    code = f"import ctypes, itp; print(ctypes.PyDLL({built._name!r}).version())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "1\n")
 
 
 @needs_compiler
@@ -202,46 +264,24 @@ def test_the_example(tmp_path):
 @needs_compiler
 @pytest.mark.skipif(importlib.util.find_spec("Cython") is None, reason="Cython is not installed")
 def test_cimport_from_outside(tmp_path):
-    source = tmp_path / "outside.pyx"
-    source.write_text(
-        """
-from libc.math cimport INFINITY
-from libc.string cimport memset
-from itp._core.decide cimport ITP_OK, Core, decide_task
-from itp._core.decision cimport Plan
-from itp._core.state cimport Network, network_free, network_init
-
-def decide(long long size_bytes):
-    cdef Network network
-    cdef Core core
-    cdef Plan plan
-    cdef long long total = 0
-    cdef int i
-    with nogil:
-        memset(&core, 0, sizeof(core))
-        memset(&plan, 0, sizeof(plan))
-        network_init(&network, 16, 0)
-        core.network = &network
-        core.min_chunk_bytes = 1
-        plan.demand.size_bytes = size_bytes
-        plan.demand.deadline_s = INFINITY
-        plan.demand.redundancy = 1
-        status = decide_task(&core, &plan)
-        for i in range(16):
-            total += plan.chunks[i]
-        network_free(&network)
-    return status == ITP_OK, total
-"""
-    )
+    source = shutil.copy(EXAMPLES / "decider.pyx", tmp_path)
     subprocess.run([sys.executable, "-m", "cython", "-3", source], check=True, cwd=tmp_path)
-    built = tmp_path / f"outside{sysconfig.get_config_var('EXT_SUFFIX')}"
+    built = tmp_path / f"decider{sysconfig.get_config_var('EXT_SUFFIX')}"
     includes = [f"-I{sysconfig.get_paths()['include']}", f"-I{itp.get_include()}"]
-    command = [COMPILER, "-O1", "-w", "-shared", "-fPIC", *includes, tmp_path / "outside.c", "-o", built]
+    command = [COMPILER, "-O1", "-w", "-shared", "-fPIC", *includes, tmp_path / "decider.c", "-o", built]
     subprocess.run(command, check=True)
-    spec = importlib.util.spec_from_file_location("outside", built)
+    spec = importlib.util.spec_from_file_location("decider", built)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert module.decide(10**12 + 7) == (True, 10**12 + 7)
+    sizes_bytes = [10**6 + 7 * k for k in range(500)]
+    with itp.TaskPartitioner() as p:
+        for i, (mbps, ms) in enumerate([(200, 10), (100, 40), (50, 80), (20, 150)]):
+            p.update_stream(i, mbps, ms, None, 0.99)
+        first = p.partition_task(itp.Task("t", sizes_bytes[0]))
+    mine = [first.chunk_sizes[first.stream_ids.index(i)] if i in first.stream_ids else 0 for i in range(4)]
+    assert module.shares(None, sizes_bytes[:1]) == mine
+    for model in (None, itp.native_model("dqn_v1")):
+        assert sum(module.shares(model, sizes_bytes)) == sum(sizes_bytes)
 
 
 def test_native_models(tmp_path):

@@ -1,7 +1,7 @@
 # The table of functions that `itp.h` declares.
 from libc.stdint cimport int64_t, uint64_t
 
-from itp._core.decide cimport Status
+from itp._core.decide cimport Counters, Status, Times
 from itp._core.decision cimport Plan
 from itp._core.reward cimport Outcome
 
@@ -34,3 +34,4 @@ cdef extern from "itp.h" nogil:
         int (*report_outcome)(itp_decider* decider, Plan* decision, const itp_outcome* outcome,
                               double* reward) noexcept nogil
         void (*drop)(itp_decider* decider, Plan* decision) noexcept nogil
+        int (*figures)(const itp_decider* decider, Counters* counters, Times* times) noexcept nogil

@@ -8,7 +8,10 @@ from itp._core.decide cimport (
     ITP_INVALID,
     ITP_OK,
     Core,
+    Counters,
     Learned,
+    Status,
+    Times,
     decide_task,
     report_task,
 )
@@ -24,6 +27,7 @@ from itp._core.state cimport (
     monotonic_s,
     network_drain,
     network_free,
+    network_holds,
     network_init,
     network_measure,
     network_release,
@@ -70,7 +74,7 @@ cdef void _destroy(itp_decider* decider) noexcept nogil:
 
 cdef int _serve(itp_decider* decider, const itp_model* model) noexcept nogil:
     cdef Owned* owned = <Owned*>decider
-    if model != NULL and owned.network.n_streams != MODEL_STREAMS:
+    if owned == NULL or (model != NULL and owned.network.n_streams != MODEL_STREAMS):
         return ITP_INVALID
     owned.core.model = <const Learned*>model
     return ITP_OK
@@ -78,7 +82,7 @@ cdef int _serve(itp_decider* decider, const itp_model* model) noexcept nogil:
 
 cdef int _explore(itp_decider* decider, double epsilon, uint64_t seed) noexcept nogil:
     cdef Owned* owned = <Owned*>decider
-    if not 0.0 <= epsilon <= 1.0:
+    if owned == NULL or not 0.0 <= epsilon <= 1.0:
         return ITP_INVALID
     owned.core.epsilon = epsilon
     rng_seed(&owned.core.rng, seed)
@@ -88,7 +92,7 @@ cdef int _explore(itp_decider* decider, double epsilon, uint64_t seed) noexcept 
 cdef int _update_stream(itp_decider* decider, int stream, double bandwidth_mbps, double latency_ms,
                         double congestion, double success_rate) noexcept nogil:
     cdef Network* net = &(<Owned*>decider).network
-    if not (0 <= stream < net.n_streams and isfinite(bandwidth_mbps) and bandwidth_mbps >= 0.0
+    if decider == NULL or not (0 <= stream < net.n_streams and isfinite(bandwidth_mbps) and bandwidth_mbps >= 0.0
             and isfinite(latency_ms) and latency_ms >= 0.0 and 0.0 <= success_rate <= 1.0
             and (isnan(congestion) or 0.0 <= congestion <= 1.0)):
         return ITP_INVALID
@@ -100,7 +104,7 @@ cdef int _update_stream(itp_decider* decider, int stream, double bandwidth_mbps,
 
 cdef int _set_stream_up(itp_decider* decider, int stream, int up) noexcept nogil:
     cdef Network* net = &(<Owned*>decider).network
-    if not 0 <= stream < net.n_streams:
+    if decider == NULL or not 0 <= stream < net.n_streams:
         return ITP_INVALID
     network_set_up(net, stream, up != 0, monotonic_s())
     return ITP_OK
@@ -108,26 +112,40 @@ cdef int _set_stream_up(itp_decider* decider, int stream, int up) noexcept nogil
 
 cdef int _decide(itp_decider* decider, Plan* plan) noexcept nogil:
     cdef const Demand* demand = &plan.demand
+    cdef Status status
+    if decider == NULL or plan == NULL:
+        return ITP_INVALID
     if not (demand.size_bytes >= 1 and 0.0 <= demand.priority <= 1.0 and demand.deadline_s > 0.0
             and isfinite(demand.min_bandwidth_Bps) and demand.min_bandwidth_Bps >= 0.0
-            and 1 <= demand.redundancy <= MAX_STREAMS):
+            and 1 <= demand.redundancy <= MAX_STREAMS and demand.min_chunk_bytes >= 0):
         return ITP_INVALID
-    return decide_task(&(<Owned*>decider).core, plan)
+    status = decide_task(&(<Owned*>decider).core, plan)
+    plan.in_ledger = status == ITP_OK
+    plan.owner = decider
+    return status
 
 
 cdef int _report_progress(itp_decider* decider, int stream, int64_t delivered_bytes) noexcept nogil:
     cdef Network* net = &(<Owned*>decider).network
-    if not 0 <= stream < net.n_streams or delivered_bytes < 0:
+    if decider == NULL or not 0 <= stream < net.n_streams or delivered_bytes < 0:
         return ITP_INVALID
     queue_serve(&net.queues[stream], net.order, delivered_bytes, monotonic_s())
     return ITP_OK
+
+
+cdef bint _is_in_flight(const itp_decider* decider, const Plan* plan) noexcept nogil:
+    """Whether this decider made it, and it is neither reported nor dropped, in this copy or another."""
+    return (plan.in_ledger and plan.owner == decider
+            and network_holds(&(<const Owned*>decider).network, plan.number, plan.mask))
 
 
 cdef int _report_outcome(itp_decider* decider, Plan* plan, const itp_outcome* given,
                          double* reward) noexcept nogil:
     cdef Outcome outcome
     cdef double found
-    if not (plan.in_ledger and 0.0 <= given.throughput_mbps <= 1e300 and 0.0 <= given.latency_s <= 1e300
+    if decider == NULL or plan == NULL or given == NULL or not _is_in_flight(decider, plan):
+        return ITP_INVALID
+    if not (0.0 <= given.throughput_mbps <= 1e300 and 0.0 <= given.latency_s <= 1e300
             and given.retransmitted_bytes >= 0):
         return ITP_INVALID
     outcome.throughput_mbps = given.throughput_mbps
@@ -141,9 +159,19 @@ cdef int _report_outcome(itp_decider* decider, Plan* plan, const itp_outcome* gi
 
 
 cdef void _drop(itp_decider* decider, Plan* plan) noexcept nogil:
-    if plan.in_ledger:
+    if decider != NULL and plan != NULL and _is_in_flight(decider, plan):
         network_release(&(<Owned*>decider).network, plan.number, plan.mask, True)
         plan.in_ledger = False
+
+
+cdef int _figures(const itp_decider* decider, Counters* counters, Times* times) noexcept nogil:
+    if decider == NULL:
+        return ITP_INVALID
+    if counters != NULL:
+        counters[0] = (<const Owned*>decider).core.counters
+    if times != NULL:
+        times[0] = (<const Owned*>decider).core.times
+    return ITP_OK
 
 
 cdef itp_api _api
@@ -158,6 +186,7 @@ _api.decide = _decide
 _api.report_progress = _report_progress
 _api.report_outcome = _report_outcome
 _api.drop = _drop
+_api.figures = _figures
 
 API = PyCapsule_New(&_api, "itp._core.capi.API", NULL)
 

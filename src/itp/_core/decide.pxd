@@ -15,7 +15,6 @@ from itp._core.state cimport Network
 
 cdef enum:
     N_ACTIONS = 15              # of schema 1
-    N_TIMES = 98                # bins of Times
 
 cdef extern from "itp.h" nogil:
     enum Status "itp_status":
@@ -25,22 +24,25 @@ cdef extern from "itp.h" nogil:
         ITP_NO_MEMORY
         ITP_INVALID
 
-ctypedef struct Counters:
-    uint64_t decisions
-    uint64_t by_model
-    uint64_t guarded
-    uint64_t explored
-    uint64_t infeasible
-    uint64_t outcomes
-    uint64_t successes
-    uint64_t bytes_decided
-    uint64_t retransmitted_bytes
-    double reward_sum
+    enum:
+        N_TIMES "ITP_N_TIMES"
 
-# How long decisions took: up to 2^7 ns, then four bins to the octave, the last one without an end.
-ctypedef struct Times:
-    uint64_t count[98]
-    double sum_s
+    # What was done, and how long decisions took: see the header.
+    ctypedef struct Counters "itp_counters":
+        uint64_t decisions
+        uint64_t by_model
+        uint64_t guarded
+        uint64_t explored
+        uint64_t infeasible
+        uint64_t outcomes
+        uint64_t successes
+        uint64_t bytes_decided
+        uint64_t retransmitted_bytes
+        double reward_sum
+
+    ctypedef struct Times "itp_times":
+        uint64_t count[98]
+        double sum_s
 
 # A model: how its Q-values are computed, and how it wants to be served.
 ctypedef struct Learned:

@@ -37,6 +37,7 @@ cdef extern from "itp.h" nogil:
         double imbalance            # 1 - first planned finish / last planned finish
         double raw_confidence
         bint in_ledger
+        const void* owner           # the C decider that made it
 
 
 cdef class Decision:

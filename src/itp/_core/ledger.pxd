@@ -37,6 +37,8 @@ cdef double queue_ahead_bytes(const Queue* q, int order, double size_bytes, int 
                               double now_s) noexcept nogil
 # Take bytes that are known to be delivered off the line, in service order.
 cdef void queue_serve(Queue* q, int order, int64_t delivered_bytes, double now_s) noexcept nogil
+# Whether a decision's chunk is in the line.
+cdef bint queue_holds(const Queue* q, uint64_t number) noexcept nogil
 # Take one decision's chunk out, False if it is not there; with `orphan` its bytes stay, to drain.
 cdef bint queue_remove(Queue* q, uint64_t number, bint orphan) noexcept nogil
 

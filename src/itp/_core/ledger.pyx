@@ -154,17 +154,27 @@ cdef void queue_serve(Queue* q, int order, int64_t delivered_bytes, double now_s
                 _sift_down(q, count, 0, now_s)
 
 
-cdef bint queue_remove(Queue* q, uint64_t number, bint orphan) noexcept nogil:
-    """Take one decision's chunk out, if it is there; flights are sorted by number."""
+cdef int64_t _index(const Queue* q, uint64_t number) noexcept nogil:
+    """Where a decision's chunk is, or -1; flights are sorted by number."""
     cdef int64_t low = q.head, high = q.head + q.count, middle
-    cdef double left
     while low < high:
         middle = (low + high) // 2
         if q.flights[middle].number < number:
             low = middle + 1
         else:
             high = middle
-    if low == q.head + q.count or q.flights[low].number != number:
+    return low if low < q.head + q.count and q.flights[low].number == number else -1
+
+
+cdef bint queue_holds(const Queue* q, uint64_t number) noexcept nogil:
+    return _index(q, number) >= 0
+
+
+cdef bint queue_remove(Queue* q, uint64_t number, bint orphan) noexcept nogil:
+    """Take one decision's chunk out, if it is there."""
+    cdef int64_t low = _index(q, number)
+    cdef double left
+    if low < 0:
         return False
     left = <double>q.flights[low].left_bytes
     if orphan:

@@ -55,6 +55,8 @@ cdef bint network_reserve(Network* net, uint32_t mask) noexcept nogil
 # Add a decision's chunks; network_reserve(mask) came before. copies: chunks are whole copies.
 cdef void network_admit(Network* net, uint64_t number, int64_t size_bytes, double priority, double now_s,
                         uint32_t mask, const int64_t* chunks, bint copies) noexcept nogil
+# Whether any of a decision's chunks is in the ledger.
+cdef bint network_holds(const Network* net, uint64_t number, uint32_t mask) noexcept nogil
 # Take a decision's chunks out again, False if there are none; with `orphan` their
 # unserved bytes stay, to drain.
 cdef bint network_release(Network* net, uint64_t number, uint32_t mask, bint orphan) noexcept nogil

@@ -17,6 +17,7 @@ from itp._core.ledger cimport (
     queue_ahead_bytes,
     queue_drain,
     queue_free,
+    queue_holds,
     queue_remove,
     queue_reserve,
     queue_serve,
@@ -191,6 +192,14 @@ cdef void network_admit(Network* net, uint64_t number, int64_t size_bytes, doubl
         q.total_bytes += <double>chunks[i]
     net.in_flight += 1
     net.last_number = number
+
+
+cdef bint network_holds(const Network* net, uint64_t number, uint32_t mask) noexcept nogil:
+    cdef int i
+    for i in range(net.n_streams):
+        if (mask >> i) & 1 and queue_holds(&net.queues[i], number):
+            return True
+    return False
 
 
 cdef bint network_release(Network* net, uint64_t number, uint32_t mask, bint orphan) noexcept nogil:

@@ -17,6 +17,7 @@ extern "C" {
 #define ITP_MAX_STREAMS 16
 #define ITP_MAX_STATE (4 * ITP_MAX_STREAMS + 4)
 #define ITP_N_ACTIONS 15 /* of a model: the non-empty sets of four streams */
+#define ITP_N_TIMES 98   /* bins of the decision times */
 
 /* What a call comes to. */
 enum itp_status {
@@ -78,6 +79,7 @@ typedef struct {
     double imbalance;
     double raw_confidence;
     int in_ledger;
+    const void *owner;
 } itp_decision;
 
 /* What became of a task. */
@@ -88,12 +90,34 @@ typedef struct {
     int64_t retransmitted_bytes; /* >= 0 */
 } itp_outcome;
 
+/* What a decider has done. */
+typedef struct {
+    uint64_t decisions;
+    uint64_t by_model;   /* with Q-values; of these */
+    uint64_t guarded;    /* the guard's rule took another action */
+    uint64_t explored;
+    uint64_t infeasible;
+    uint64_t outcomes;
+    uint64_t successes;
+    uint64_t bytes_decided;
+    uint64_t retransmitted_bytes;
+    double reward_sum;
+} itp_counters;
+
+/* How long its decisions took: up to 2^7 ns, then four bins to the octave, the last one without an end. */
+typedef struct {
+    uint64_t count[ITP_N_TIMES];
+    double sum_s;
+} itp_times;
+
 typedef struct itp_decider itp_decider;
 /* Of a file, verified: `itp.native_model(...)` in Python; it lives as long as that object. */
 typedef struct itp_model itp_model;
 
 typedef struct {
     int version; /* ITP_API_VERSION */
+
+    /* Pointers that are asked for and are NULL make a call ITP_INVALID. */
 
     /* A decider of 1 to 16 streams without a model: the heuristic decides. NULL: out of range, or no memory. */
     itp_decider *(*create)(int n_streams, int service_order);
@@ -110,25 +134,32 @@ typedef struct {
                          double congestion, double success_rate);
     int (*set_stream_up)(itp_decider *decider, int stream, int up);
 
-    /* Fill in decision for decision->task and enter it into the ledger. */
+    /* Fill in decision for decision->task and enter it into the ledger. What else it held is written over:
+     * report or drop a decision before its memory serves the next. */
     int (*decide)(itp_decider *decider, itp_decision *decision);
 
     /* Bytes a stream has delivered since its last report; optional. */
     int (*report_progress)(itp_decider *decider, int stream, int64_t delivered_bytes);
 
-    /* Join what became of a decision, once; writes the reward. ITP_INVALID a second time. */
+    /* Join what became of a decision of this decider, once; writes the reward, unless that is NULL.
+     * ITP_INVALID a second time, also of a copy, and of another decider's. */
     int (*report_outcome)(itp_decider *decider, itp_decision *decision, const itp_outcome *outcome,
                           double *reward);
 
     /* Forget a decision without an outcome: its bytes drain from the ledger at the stream's bandwidth. */
     void (*drop)(itp_decider *decider, itp_decision *decision);
+
+    /* What was done so far; either may be NULL. */
+    int (*figures)(const itp_decider *decider, itp_counters *counters, itp_times *times);
 } itp_api;
 
 #ifdef Py_PYTHON_H
 /* With Python.h included before this header, the GIL held: the table, or NULL with a Python exception set. */
 static inline const itp_api *itp_import_api(void)
 {
-    const itp_api *api = (const itp_api *)PyCapsule_Import("itp._core.capi.API", 0);
+    PyObject *module = PyImport_ImportModule("itp._core.capi");
+    const itp_api *api = module ? (const itp_api *)PyCapsule_Import("itp._core.capi.API", 0) : 0;
+    Py_XDECREF(module);
     if (api && api->version != ITP_API_VERSION) {
         PyErr_Format(PyExc_ImportError, "itp has C API version %d; this was compiled for %d", api->version,
                      ITP_API_VERSION);

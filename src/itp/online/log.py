@@ -119,7 +119,7 @@ class ExperienceLog:
             raise LogError(f"{self.folder}: no log can be kept here: {error.strerror or error}") from error
 
     def _start(self) -> None:
-        """With nothing gathered and no segment; a child after a fork too, for what there was is the parent's."""
+        """Nothing gathered and no segment; so in a child after a fork, for what there was is the parent's."""
         self._lock = threading.Lock()
         self._incomplete: deque[Decision] = deque()
         self._buffer = bytearray()
