@@ -31,6 +31,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--decisions", type=int, default=200_000, help="of each thread")
     args = parser.parse_args()
+    if args.threads < 1 or args.decisions < 1:
+        parser.error("--threads and --decisions: at least 1")
     model = itp.native_model(args.model)
     with tempfile.TemporaryDirectory() as folder:
         run = compiled(folder).data_plane

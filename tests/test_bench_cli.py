@@ -192,6 +192,12 @@ def test_turns_interleave_and_end_in_time():
     assert 10 <= slow.calls < 100
 
 
+@pytest.mark.parametrize("calls", [1, 7, 25])
+def test_no_more_calls_than_asked_for(calls):
+    (few,) = interleave([Subject(name="x", call=lambda: None)], seconds=10.0, calls=calls)
+    assert 0.8 * calls <= few.calls <= calls
+
+
 def test_what_a_call_gave_is_settled_once_each():
     given, settled = iter(range(10**6)), []
     subject = Subject(name="x", call=lambda: next(given), settle=settled.append)
@@ -250,6 +256,19 @@ def test_a_chart(capsys, no_learner, tmp_path, name):
             assert words in content.decode()
     else:
         assert content.startswith(b"\x89PNG")
+
+
+def test_a_chart_that_cannot_be_written_costs_no_figures(capsys, no_learner, tmp_path, monkeypatch):
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    args = ("--seconds", 0.2, "--calls", 5, "--only", "decisions", "--json", "--plot", tmp_path / "chart.svg")
+    code, out, err = bench(capsys, *args)
+    assert code == 1
+    assert json.loads(out)["decisions"]["conditions"]
+    assert f"No space left on device: '{tmp_path / 'chart.svg'}'" in err
+    assert not list(tmp_path.glob("*chart*"))
 
 
 def test_a_chart_needs_its_extra(capsys, monkeypatch, tmp_path):

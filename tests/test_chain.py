@@ -185,6 +185,28 @@ CHAINS = {
         ],
         {"a": weights(15, 20), "b": weights(15), "c": weights(15, 15)},
     ),
+    "what does not reach the output": (
+        [
+            node("MatMul", ["state", "a"], ["h"]),
+            node("Tanh", ["h"], ["t"]),
+            node("Add", ["t", "t"], ["u"]),
+            node("Relu", ["h"], ["r"]),
+            node("Relu", ["r"], ["deeper"]),
+            node("Dropout", ["r"], ["k", "mask"]),
+            node("MatMul", ["k", "b"], ["q_values"]),
+        ],
+        {"a": weights(20, 12), "b": weights(12, 15)},
+    ),
+    "numbers held by Constants": (
+        [
+            node("Constant", [], ["half"], value_float=0.5),
+            node("Constant", [], ["bias"], value_floats=[0.25 * k for k in range(15)]),
+            node("MatMul", ["state", "a"], ["h"]),
+            node("Mul", ["h", "half"], ["g"]),
+            node("Add", ["g", "bias"], ["q_values"]),
+        ],
+        {"a": weights(20, 15)},
+    ),
     "a weight held by a Constant": (
         [
             node("Constant", [], ["a"], value=numpy_helper.from_array(weights(20, 15), "a")),
@@ -299,6 +321,24 @@ ALMOST = {
         ],
         {"a": weights(20, 1500), "b": weights(1500, 15)},
         "1500 wide",
+    ),
+    "dropping out": (
+        [
+            node("MatMul", ["state", "a"], ["h"]),
+            node("Dropout", ["h", "ratio", "training"], ["k"]),
+            node("Relu", ["k"], ["q_values"]),
+        ],
+        {"a": A, "ratio": np.float32(0.0), "training": np.bool_(True)},
+        "exported in training mode",
+    ),
+    "by a dropout's mask": (
+        [
+            node("Dropout", ["state"], ["k", "mask"]),
+            node("Cast", ["mask"], ["m"], to=TensorProto.FLOAT),
+            node("MatMul", ["m", "a"], ["q_values"]),
+        ],
+        {"a": A},
+        "operator Cast",
     ),
     "too deep": (
         [
@@ -443,3 +483,48 @@ def test_weights_that_are_not_finite(tmp_path):
     ]
     with pytest.raises(itp.ModelError, match="not finite"):
         load_model(graph_file(tmp_path / "n.onnx", nodes, hidden))
+
+
+@pytest.mark.parametrize("how", ["initializer", "Constant"])
+@pytest.mark.parametrize("op", ["ConstantOfShape", "Expand", "Tile"])
+def test_an_operator_that_makes_more_than_a_file_may_hold(op, how, tmp_path):
+    lengths = np.array([40_000, 30_000], np.int64)
+    before = (
+        [] if how == "initializer" else [node("Constant", [], ["n"], value=numpy_helper.from_array(lengths))]
+    )
+    nodes = [
+        *before,
+        node(op, ["n"] if op == "ConstantOfShape" else ["one", "n"], ["large"]),
+        node("ReduceMean", ["large"], ["mean"], keepdims=0),
+        node("MatMul", ["state", "a"], ["h"]),
+        node("Add", ["h", "mean"], ["q_values"]),
+    ]
+    constants = {"a": A, "one": np.ones((1, 1), np.float32)} | ({} if before else {"n": lengths})
+    path = graph_file(tmp_path / "m.onnx", nodes, constants)
+    with pytest.raises(itp.ModelError, match=rf"operator {op} '' makes 1\.2e\+09 values"):
+        load_model(path)
+
+
+def test_weights_in_another_file(tmp_path):
+    path = graph_file(tmp_path / "m.onnx", *CHAINS["gemm without bias"])
+    model = onnx.load(path)
+    onnx.save_model(model, path, save_as_external_data=True, location="weights", size_threshold=0)
+    with pytest.raises(
+        itp.ModelError, match="tensor 'a' lies in another file; save the model with its weights"
+    ):
+        load_model(path)
+
+
+def test_matrices_without_end_are_not_followed(tmp_path):
+    # A few megabytes of file that would take tens of gigabytes: each branch a product of its own.
+    wide = weights(20, 1024)
+    square = weights(1024, 1024)
+    branches = [node("Gemm", ["h", "b"], [f"g{k}"], alpha=0.5) for k in range(100)]
+    nodes = [node("MatMul", ["state", "a"], ["m"]), node("Relu", ["m"], ["h"]), *branches]
+    path = graph_file(
+        tmp_path / "m.onnx",
+        [*nodes, node("MatMul", ["g0", "c"], ["q_values"])],
+        {"a": wide, "b": square, "c": weights(1024, 15)},
+    )
+    with pytest.raises(NotAChain, match="too large to follow"):
+        dense_layers(read_graph(path.read_bytes()), 20)

@@ -135,6 +135,14 @@ def test_what_is_no_partitioner(wrong):
         telemetry.Collector(wrong)
 
 
+def test_names_and_ports_that_cannot_be():
+    with itp.TaskPartitioner() as p:
+        with pytest.raises(TypeError, match="by name"):
+            telemetry.Collector({1: p})
+        with pytest.raises(ValueError, match="port = -1: expected 0 to 65535"):
+            telemetry.Server(p, port=-1)
+
+
 def test_bytes_queued_are_those_of_the_chunks():
     with itp.TaskPartitioner() as p:
         for i in range(4):

@@ -16,6 +16,9 @@ import numpy.typing as npt
 from itp._core.qnet import MAX_LAYERS, MAX_WIDTH
 from itp.onnx_file import Graph, Node
 
+_MAX_ENTRIES = 2**26
+"""Of all matrices together on the way to the layers: half a gigabyte."""
+
 Layer = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 Constant = npt.NDArray[np.float64]
 
@@ -70,36 +73,43 @@ class _Chain:
         self.constants = dict(graph.constants)
         self.layers: list[_Affine] = []
         self.width = width
+        self.room = _MAX_ENTRIES
+        self.failed: dict[str, NotAChain] = {}
+        """What is none, by name: it matters where something that is needed comes of it."""
         (name,) = [name for name in graph.inputs if name not in graph.constants]
         self.values = {name: _identity(0, width)}
 
     def take(self, node: Node) -> None:
-        """Follow one operator."""
-        if len(node.outputs) < 1 or any(name for name in node.outputs[1:]):
-            raise NotAChain(f"operator {_told(node)} has {len(node.outputs)} outputs")
-        out = node.outputs[0]
-        if node.op == "Constant":
-            value = node.attributes.get("value")
-            if not isinstance(value, np.ndarray):
-                raise NotAChain(f"operator {_told(node)} holds no tensor of numbers")
-            self.constants[out] = value
+        """Follow one operator, or note why it cannot be followed."""
+        for name in node.outputs[1:]:
+            self.failed[name] = NotAChain(f"output {name!r} of operator {_told(node)}")
+        out = node.outputs[0] if node.outputs else ""
+        try:
+            if node.op == "Constant":
+                self.constants[out] = _held(node)
+            elif node.op in _OF_CONSTANTS and node.inputs and node.inputs[0] in self.constants:
+                self.constants[out] = _OF_CONSTANTS[node.op](self.constants[node.inputs[0]], node)
+            elif node.op in _RULES:
+                self.values[out] = _RULES[node.op](self, node)
+            else:
+                raise NotAChain(f"operator {_told(node)}")
+        except NotAChain as why:
+            self.failed[out] = why
             return
-        if node.op in _OF_CONSTANTS and node.inputs and node.inputs[0] in self.constants:
-            self.constants[out] = _OF_CONSTANTS[node.op](self.constants[node.inputs[0]], node)
-            return
-        rule = _RULES.get(node.op)
-        if rule is None:
-            raise NotAChain(f"operator {_told(node)}")
-        self.values[out] = rule(self, node)
+        value = self.values.get(out)
+        if value is not None and value.linear is not None:
+            self.room -= value.linear.size
+        if self.room < 0:
+            raise NotAChain(f"{len(self.values)} products of weights, too large to follow")
 
     def close(self, output: str) -> list[Layer]:
         """The layers, the last of which gives the output."""
+        if output in self.failed:
+            raise self.failed[output]
         last = self.values.get(output)
         if last is None:
             raise NotAChain(f"the output {output!r} does not depend on the input")
-        if last.base != len(self.layers):
-            raise NotAChain("a ReLU does not reach the output")
-        layers = [*self.layers, last]
+        layers = [*self.layers[: last.base], last]
         if len(layers) > MAX_LAYERS:
             raise NotAChain(f"{len(layers)} layers; the compiled kernel takes at most {MAX_LAYERS}")
         closed, inputs = [], self.width
@@ -113,6 +123,8 @@ class _Chain:
 
     def operand(self, node: Node, k: int) -> _Affine | Constant:
         name = node.inputs[k] if k < len(node.inputs) else ""
+        if name in self.failed:
+            raise self.failed[name]
         if name in self.values:
             return self.values[name]
         if name not in self.constants:
@@ -232,6 +244,14 @@ _RULES = {
     "Relu": _Chain._relu,
     "Sub": _Chain._sub,
 }
+
+
+def _held(node: Node) -> Constant:
+    for name in ("value", "value_float", "value_floats", "value_int", "value_ints"):
+        value = node.attributes.get(name)
+        if value is not None:
+            return np.asarray(value, np.float64)
+    raise NotAChain(f"operator {_told(node)} holds no numbers")
 
 
 def _itself(constant: Constant, _: Node) -> Constant:

@@ -45,6 +45,8 @@ median of all probe states' largest.
 """
 
 _TIE = 1e-6
+# The operand of these operators that says how much they make of another, or of nothing.
+_SIZED_BY = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1}
 _PROBE_BATCH = 256
 VARIANT = "-srpt"
 SHIPPED = Path(__file__).parent / "models"
@@ -151,6 +153,7 @@ def load_model(model: str | os.PathLike[str], service_order: str = "fifo") -> Mo
         graph = read_graph(content)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
+    _check_sizes(path, graph)
     session = _session(path, content)
     takes_batches = _check_signature(path, session)
     inside = _metadata_inside(path, session)
@@ -182,6 +185,22 @@ def load_model(model: str | os.PathLike[str], service_order: str = "fifo") -> Mo
         net=net,
         why_not_native=why_not_native,
     )
+
+
+def _check_sizes(path: Path, graph: Graph) -> None:
+    """ModelError for an operator that makes more of a constant than a file may hold."""
+    constants = [node for node in graph.nodes if node.op == "Constant" and node.outputs]
+    held = {node.outputs[0]: node.attributes.get("value") for node in constants}
+    for node in graph.nodes:
+        operand = _SIZED_BY.get(node.op, len(node.inputs))
+        if operand < len(node.inputs):
+            name = node.inputs[operand]
+            lengths = graph.constants.get(name, held.get(name))
+            if isinstance(lengths, np.ndarray) and np.prod(lengths) * 4 > MAX_MODEL_BYTES:
+                raise ModelError(
+                    f"{path}: operator {node.op} {node.name!r} makes {np.prod(lengths):.3g} values; "
+                    f"a model has at most {MAX_MODEL_BYTES} bytes"
+                )
 
 
 def _metadata_beside(path: Path) -> dict[str, Any]:

@@ -19,7 +19,13 @@ from itp.errors import ModelError
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 # TensorProto.DataType, of what weights, axes and shapes are made.
-_DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 7: np.dtype("<i8"), 11: np.dtype("<f8")}
+_DTYPES: dict[int, np.dtype[Any]] = {
+    1: np.dtype("<f4"),
+    6: np.dtype("<i4"),
+    7: np.dtype("<i8"),
+    9: np.dtype("?"),
+    11: np.dtype("<f8"),
+}
 _EXTERNAL = 1
 _MAX_NODES = 10_000
 
@@ -107,10 +113,11 @@ def _node(content: bytes) -> Node:
 
 
 def _attribute(content: bytes) -> tuple[str, float | int | tuple[int, ...] | npt.NDArray[np.float64] | None]:
-    """A number, integers or a tensor; None for what no dense layer has."""
+    """A number, integers, or a tensor, as which several numbers count; None for what no dense layer has."""
     name = ""
     found: float | int | tuple[int, ...] | npt.NDArray[np.float64] | None = None
     integers: list[int] = []
+    numbers: list[bytes] = []
     for number, value in _fields(content):
         if number == 1:
             name = _text(value)
@@ -120,8 +127,12 @@ def _attribute(content: bytes) -> tuple[str, float | int | tuple[int, ...] | npt
             found = _signed(value)
         elif number == 5:
             found = _tensor(_as_bytes(value))[1]
+        elif number == 7:
+            numbers.append(_as_bytes(value))
         elif number == 8:
             integers += [_signed(item) for item in _varints(value)]
+    if numbers:
+        found = _values(b"".join(numbers), _DTYPES[1], name)
     return name, tuple(integers) if integers else found
 
 
@@ -140,7 +151,7 @@ def _tensor(content: bytes) -> tuple[str, npt.NDArray[np.float64] | None]:
             kind = value
         elif number in (4, 10):
             held.append(_as_bytes(value))
-        elif number == 7:
+        elif number in (5, 7):
             items += [_signed(item) for item in _varints(value)]
         elif number == 8:
             name = _text(value)
@@ -148,7 +159,9 @@ def _tensor(content: bytes) -> tuple[str, npt.NDArray[np.float64] | None]:
             held = [_as_bytes(value)]
         elif number == 14:
             external = value == _EXTERNAL
-    if kind not in _DTYPES or external:
+    if external:
+        raise ModelError(f"tensor {name!r} lies in another file; save the model with its weights inside")
+    if kind not in _DTYPES:
         return name, None
     dtype = _DTYPES[kind]
     claimed = 1
@@ -156,17 +169,17 @@ def _tensor(content: bytes) -> tuple[str, npt.NDArray[np.float64] | None]:
         if length < 0:
             raise _WireError(f"tensor {name!r} has a dimension of {length}")
         claimed *= length
-    array = np.array(items, dtype) if items else np.frombuffer(_whole(b"".join(held), dtype, name), dtype)
+    array = np.array(items, np.float64) if items else _values(b"".join(held), dtype, name)
     if len(array) != claimed:
         raise _WireError(f"tensor {name!r} claims {claimed} values and holds {len(array)}")
-    with np.errstate(invalid="ignore"):  # a NaN that signals; what is not finite is refused later
-        return name, array.reshape(shape).astype(np.float64)
+    return name, array.reshape(shape)
 
 
-def _whole(held: bytes, dtype: np.dtype[Any], name: str) -> bytes:
+def _values(held: bytes, dtype: np.dtype[Any], name: str) -> npt.NDArray[np.float64]:
     if len(held) % dtype.itemsize:
-        raise _WireError(f"tensor {name!r} holds {len(held)} bytes: no whole number of values")
-    return held
+        raise _WireError(f"{name!r} holds {len(held)} bytes: no whole number of values")
+    with np.errstate(invalid="ignore"):  # a NaN that signals; what is not finite is refused later
+        return np.frombuffer(held, dtype).astype(np.float64)
 
 
 # --- the wire ---

@@ -50,7 +50,7 @@ class Collector:
         if isinstance(partitioners, TaskPartitioner):
             partitioners = {"default": partitioners}
         if not isinstance(partitioners, Mapping) or not all(
-            isinstance(p, TaskPartitioner) for p in partitioners.values()
+            isinstance(name, str) and isinstance(p, TaskPartitioner) for name, p in partitioners.items()
         ):
             raise TypeError(f"partitioners must be a TaskPartitioner, or some by name; got {partitioners!r}")
         self._partitioners = dict(partitioners)
@@ -96,7 +96,7 @@ class Server:
 
     Raises
     ------
-    MissingExtraError, OSError
+    MissingExtraError, TypeError, ValueError, OSError
     """
 
     def __init__(
@@ -105,6 +105,8 @@ class Server:
         port: int = 9464,
         host: str = "127.0.0.1",
     ) -> None:
+        if not 0 <= port <= 65535:
+            raise ValueError(f"port = {port!r}: expected 0 to 65535")
         started = _prometheus().start_http_server(port, addr=host, registry=registry(partitioners))
         self._server, self._thread = started
         self.port: int = self._server.server_port

@@ -92,7 +92,9 @@ cdef int _explore(itp_decider* decider, double epsilon, uint64_t seed) noexcept 
 cdef int _update_stream(itp_decider* decider, int stream, double bandwidth_mbps, double latency_ms,
                         double congestion, double success_rate) noexcept nogil:
     cdef Network* net = &(<Owned*>decider).network
-    if decider == NULL or not (0 <= stream < net.n_streams and isfinite(bandwidth_mbps) and bandwidth_mbps >= 0.0
+    if decider == NULL:
+        return ITP_INVALID
+    if not (0 <= stream < net.n_streams and isfinite(bandwidth_mbps) and bandwidth_mbps >= 0.0
             and isfinite(latency_ms) and latency_ms >= 0.0 and 0.0 <= success_rate <= 1.0
             and (isnan(congestion) or 0.0 <= congestion <= 1.0)):
         return ITP_INVALID

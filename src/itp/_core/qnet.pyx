@@ -80,15 +80,17 @@ cdef class QNet:
         for k, (weights, bias) in enumerate(checked):
             layer = &self.net.layers[k]
             w, b = weights, bias
-            layer.bias = at
-            for o in range(layer.outputs):
-                at[o] = b[o]
-            at += layer.padded
-            layer.weights = at
-            for i in range(layer.inputs):
+            # A large model takes long enough for others to want the GIL.
+            with nogil:
+                layer.bias = at
                 for o in range(layer.outputs):
-                    at[o] = w[o, i]
+                    at[o] = b[o]
                 at += layer.padded
+                layer.weights = at
+                for i in range(layer.inputs):
+                    for o in range(layer.outputs):
+                        at[o] = w[o, i]
+                    at += layer.padded
 
     def __dealloc__(self):
         free(self.memory)

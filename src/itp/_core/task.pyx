@@ -4,7 +4,7 @@ from libc.float cimport DBL_MAX
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 
-from itp._core.arguments cimport byte_count, real_between
+from itp._core.arguments cimport byte_count, integer, real_between
 
 
 # Neither a Task nor what it holds can be part of a cycle, so the collector need not know it.
@@ -40,8 +40,8 @@ cdef class Task:
         if not isinstance(id, str):
             raise TypeError(f"id = {id!r}: expected a str")
         cdef int64_t size = byte_count("size_bytes", size_bytes, 1)
-        cdef int64_t copies = byte_count("redundancy", redundancy, 1)
-        if copies > 16:
+        copies = integer("redundancy", redundancy)
+        if not 1 <= copies <= 16:
             raise ValueError(f"redundancy = {redundancy!r}: expected 1 to 16")
         cdef double weight = real_between("priority", priority, 0.0, 1.0, "0 to 1")
         cdef double deadline = INFINITY

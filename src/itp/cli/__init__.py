@@ -45,6 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         needs = "pip install rich blake3 xxhash (the extras [cli,transport] of itp)"
         print(f"itp: the command line needs {error.name}: {needs}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("itp: interrupted", file=sys.stderr)
+        return 130
     args = parser.parse_args(argv)
     return exit_code(f"itp {args.command}", lambda: int(args.run(args)))
 

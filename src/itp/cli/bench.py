@@ -65,20 +65,20 @@ def run(args: argparse.Namespace) -> int:
     """Measure, draw and print."""
     only = _check(args)
     console = Console(stderr=True)
-    with interruptible():
-        with _progress(console) as progress:
-            measured = suite.measure(
-                args.model, seconds=args.seconds, calls=args.calls, only=only, progress=progress
-            )
-        if args.plot is not None and measured.decisions is not None:
-            from itp.overhead import plot  # matplotlib, which `--plot` alone needs
-
-            plot.write(measured.decisions, args.plot)
-            console.print(f"wrote {args.plot}", highlight=False, markup=False, soft_wrap=True)
+    with interruptible(), _progress(console) as progress:
+        measured = suite.measure(
+            args.model, seconds=args.seconds, calls=args.calls, only=only, progress=progress
+        )
     if args.json:
         print(json.dumps(measured.as_dict(), indent=2, allow_nan=False))
     else:
         print_tables(measured, Console(file=sys.stdout, highlight=False))
+    # Last: a chart that cannot be written must not cost the figures.
+    if args.plot is not None and measured.decisions is not None:
+        from itp.overhead import plot  # matplotlib, which `--plot` alone needs
+
+        plot.write(measured.decisions, args.plot)
+        console.print(f"wrote {args.plot}", highlight=False, markup=False, soft_wrap=True)
     return 0
 
 

@@ -92,7 +92,8 @@ def interleave(
     turn : callable
         Told whose turn it is.
     """
-    a_turn = -(-calls // rounds)
+    rounds = min(rounds, calls)
+    a_turn = calls // rounds
     times_ns: dict[str, list[NDArray[np.int64]]] = {subject.name: [] for subject in subjects}
     turns_left = rounds * len(subjects)
     end_ns = _clock_ns() + int(seconds * 1e9)

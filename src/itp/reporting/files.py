@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,8 +15,15 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_bytes(path: str | os.PathLike[str], *pieces: bytes | memoryview) -> None:
-    """Write a file beside its place, flush it to the disk and move it there."""
+    """Write a file beside its place, flush it to the disk and move it there; errors name its place."""
     target = Path(path)
+    try:
+        _write_beside(target, pieces)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(target)) from error
+
+
+def _write_beside(target: Path, pieces: Iterable[bytes | memoryview]) -> None:
     descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
         with open(descriptor, "wb") as file:
