@@ -29,7 +29,7 @@ _DTYPES: dict[int, np.dtype[Any]] = {
 _EXTERNAL = 1
 _MAX_NODES = 10_000
 
-Value = int | bytes
+Value = int | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,8 @@ def read_graph(content: bytes) -> Graph:
     """
     try:
         graph = Graph()
-        for number, value in _fields(content):
+        # Views of it: a copy of a large model would keep the GIL for long.
+        for number, value in _fields(memoryview(content)):
             if number == 7:
                 _read_graph(_as_bytes(value), graph)
     except (_WireError, UnicodeDecodeError, struct.error) as error:
@@ -71,7 +72,7 @@ def read_graph(content: bytes) -> Graph:
     return graph
 
 
-def _read_graph(content: bytes, graph: Graph) -> None:
+def _read_graph(content: memoryview, graph: Graph) -> None:
     for number, value in _fields(content):
         if number == 1:
             graph.nodes.append(_node(_as_bytes(value)))
@@ -87,11 +88,11 @@ def _read_graph(content: bytes, graph: Graph) -> None:
             graph.outputs.append(_name(_as_bytes(value)))
 
 
-def _name(content: bytes) -> str:
+def _name(content: memoryview) -> str:
     return next((_text(value) for number, value in _fields(content) if number == 1), "")
 
 
-def _node(content: bytes) -> Node:
+def _node(content: memoryview) -> Node:
     inputs, outputs, attributes = [], [], {}
     op = name = ""
     for number, value in _fields(content):
@@ -112,12 +113,12 @@ def _node(content: bytes) -> Node:
     return Node(op, name, tuple(inputs), tuple(outputs), attributes)
 
 
-def _attribute(content: bytes) -> tuple[str, float | int | tuple[int, ...] | npt.NDArray[np.float64] | None]:
+def _attribute(content: memoryview) -> tuple[str, float | int | tuple[int, ...] | npt.NDArray[np.float64] | None]:
     """A number, integers, or a tensor, as which several numbers count; None for what no dense layer has."""
     name = ""
     found: float | int | tuple[int, ...] | npt.NDArray[np.float64] | None = None
     integers: list[int] = []
-    numbers: list[bytes] = []
+    numbers: list[memoryview] = []
     for number, value in _fields(content):
         if number == 1:
             name = _text(value)
@@ -132,16 +133,16 @@ def _attribute(content: bytes) -> tuple[str, float | int | tuple[int, ...] | npt
         elif number == 8:
             integers += [_signed(item) for item in _varints(value)]
     if numbers:
-        found = _values(b"".join(numbers), _DTYPES[1], name)
+        found = _values(numbers, _DTYPES[1], name)
     return name, tuple(integers) if integers else found
 
 
-def _tensor(content: bytes) -> tuple[str, npt.NDArray[np.float64] | None]:
+def _tensor(content: memoryview) -> tuple[str, npt.NDArray[np.float64] | None]:
     """Name and values, None of a type no weight has; what it claims and what it holds must agree."""
     name = ""
     shape: list[int] = []
     kind = 0
-    held: list[bytes] = []
+    held: list[memoryview] = []
     items: list[int] = []
     external = False
     for number, value in _fields(content):
@@ -169,13 +170,14 @@ def _tensor(content: bytes) -> tuple[str, npt.NDArray[np.float64] | None]:
         if length < 0:
             raise _WireError(f"tensor {name!r} has a dimension of {length}")
         claimed *= length
-    array = np.array(items, np.float64) if items else _values(b"".join(held), dtype, name)
+    array = np.array(items, np.float64) if items else _values(held, dtype, name)
     if len(array) != claimed:
         raise _WireError(f"tensor {name!r} claims {claimed} values and holds {len(array)}")
     return name, array.reshape(shape)
 
 
-def _values(held: bytes, dtype: np.dtype[Any], name: str) -> npt.NDArray[np.float64]:
+def _values(pieces: list[memoryview], dtype: np.dtype[Any], name: str) -> npt.NDArray[np.float64]:
+    held = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     if len(held) % dtype.itemsize:
         raise _WireError(f"{name!r} holds {len(held)} bytes: no whole number of values")
     with np.errstate(invalid="ignore"):  # a NaN that signals; what is not finite is refused later
@@ -189,7 +191,7 @@ class _WireError(ValueError):
     """The bytes are not what they claim to be."""
 
 
-def _fields(content: bytes) -> Iterator[tuple[int, Value]]:
+def _fields(content: memoryview) -> Iterator[tuple[int, Value]]:
     """Number and value of every field of a message; fixed widths as their bytes."""
     at = 0
     while at < len(content):
@@ -211,7 +213,7 @@ def _fields(content: bytes) -> Iterator[tuple[int, Value]]:
         at += length
 
 
-def _varint(content: bytes, at: int) -> tuple[int, int]:
+def _varint(content: memoryview, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         if at == len(content):
@@ -241,11 +243,11 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
-def _as_bytes(value: Value) -> bytes:
+def _as_bytes(value: Value) -> memoryview:
     if isinstance(value, int):
         raise _WireError("a number stands where bytes are expected")
     return value
 
 
 def _text(value: Value) -> str:
-    return _as_bytes(value).decode("utf-8")
+    return str(_as_bytes(value), "utf-8")

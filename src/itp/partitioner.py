@@ -43,7 +43,7 @@ class Metrics:
     explored_decisions: int
     infeasible_decisions: int
     in_flight: int
-    """Decided, not yet reported."""
+    """Decided, and neither reported nor dropped: what nobody holds any more is not counted."""
     total_outcomes: int
     total_successes: int
     success_rate: float
@@ -182,6 +182,8 @@ class TaskPartitioner(FastPath):
 
     def q_values(self, states: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Q-values float32[n, 15] of states float32[n, 20], by whichever engine is faster for so many.
+
+        Those of a state that is not finite in float32 may not be finite either.
 
         Raises
         ------
