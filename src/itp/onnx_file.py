@@ -30,6 +30,7 @@ _EXTERNAL = 1
 _MAX_NODES = 10_000
 
 Value = int | memoryview
+Attribute = float | int | tuple[int, ...] | npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Node:
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    attributes: dict[str, float | int | tuple[int, ...] | npt.NDArray[np.float64]]
+    attributes: dict[str, Attribute]
 
 
 @dataclass(slots=True)
@@ -113,10 +114,10 @@ def _node(content: memoryview) -> Node:
     return Node(op, name, tuple(inputs), tuple(outputs), attributes)
 
 
-def _attribute(content: memoryview) -> tuple[str, float | int | tuple[int, ...] | npt.NDArray[np.float64] | None]:
+def _attribute(content: memoryview) -> tuple[str, Attribute | None]:
     """A number, integers, or a tensor, as which several numbers count; None for what no dense layer has."""
     name = ""
-    found: float | int | tuple[int, ...] | npt.NDArray[np.float64] | None = None
+    found: Attribute | None = None
     integers: list[int] = []
     numbers: list[memoryview] = []
     for number, value in _fields(content):
