@@ -72,6 +72,10 @@ cdef void _destroy(itp_decider* decider) noexcept nogil:
         free(decider)
 
 
+cdef inline Network* _network_of(itp_decider* decider) noexcept nogil:
+    return NULL if decider == NULL else &(<Owned*>decider).network
+
+
 cdef int _serve(itp_decider* decider, const itp_model* model) noexcept nogil:
     cdef Owned* owned = <Owned*>decider
     if owned == NULL or (model != NULL and owned.network.n_streams != MODEL_STREAMS):
@@ -91,8 +95,8 @@ cdef int _explore(itp_decider* decider, double epsilon, uint64_t seed) noexcept 
 
 cdef int _update_stream(itp_decider* decider, int stream, double bandwidth_mbps, double latency_ms,
                         double congestion, double success_rate) noexcept nogil:
-    cdef Network* net = &(<Owned*>decider).network
-    if decider == NULL:
+    cdef Network* net = _network_of(decider)
+    if net == NULL:
         return ITP_INVALID
     if not (0 <= stream < net.n_streams and isfinite(bandwidth_mbps) and bandwidth_mbps >= 0.0
             and isfinite(latency_ms) and latency_ms >= 0.0 and 0.0 <= success_rate <= 1.0
@@ -105,18 +109,19 @@ cdef int _update_stream(itp_decider* decider, int stream, double bandwidth_mbps,
 
 
 cdef int _set_stream_up(itp_decider* decider, int stream, int up) noexcept nogil:
-    cdef Network* net = &(<Owned*>decider).network
-    if decider == NULL or not 0 <= stream < net.n_streams:
+    cdef Network* net = _network_of(decider)
+    if net == NULL or not 0 <= stream < net.n_streams:
         return ITP_INVALID
     network_set_up(net, stream, up != 0, monotonic_s())
     return ITP_OK
 
 
 cdef int _decide(itp_decider* decider, Plan* plan) noexcept nogil:
-    cdef const Demand* demand = &plan.demand
+    cdef const Demand* demand
     cdef Status status
     if decider == NULL or plan == NULL:
         return ITP_INVALID
+    demand = &plan.demand
     if not (demand.size_bytes >= 1 and 0.0 <= demand.priority <= 1.0 and demand.deadline_s > 0.0
             and isfinite(demand.min_bandwidth_Bps) and demand.min_bandwidth_Bps >= 0.0
             and 1 <= demand.redundancy <= MAX_STREAMS and demand.min_chunk_bytes >= 0):
@@ -128,8 +133,8 @@ cdef int _decide(itp_decider* decider, Plan* plan) noexcept nogil:
 
 
 cdef int _report_progress(itp_decider* decider, int stream, int64_t delivered_bytes) noexcept nogil:
-    cdef Network* net = &(<Owned*>decider).network
-    if decider == NULL or not 0 <= stream < net.n_streams or delivered_bytes < 0:
+    cdef Network* net = _network_of(decider)
+    if net == NULL or not 0 <= stream < net.n_streams or delivered_bytes < 0:
         return ITP_INVALID
     queue_serve(&net.queues[stream], net.order, delivered_bytes, monotonic_s())
     return ITP_OK
