@@ -118,14 +118,16 @@ def test_a_state_has_the_same_values_in_any_company(kernel, n):
 
 def test_it_times_itself():
     net = QNet([(np.ones((2, 3)), np.zeros(2))])
-    taken_ns = net.time_ns(np.ones((2, 3)), 100)
+    taken_ns = net.time_ns(np.ones((2, 3)), 100, 10**12)
     assert taken_ns.shape == (100,)
     assert taken_ns.dtype == np.int64
     assert (taken_ns >= 0).all()
-    assert net.time_ns(np.ones((2, 3)), 0).shape == (0,)
+    assert net.time_ns(np.ones((2, 3)), 0, 10**12).shape == (0,)
+    assert net.time_ns(np.ones((2, 3)), 100, -1).shape == (1,)
+    assert 1 <= len(net.time_ns(np.ones((2, 3)), 10**6, 1000)) < 10**6
     for wrong in (np.ones((0, 3)), np.ones((1, 4))):
         with pytest.raises(ValueError, match="states"):
-            net.time_ns(wrong, 1)
+            net.time_ns(wrong, 1, 10**12)
 
 
 def test_what_it_is_given_is_copied():

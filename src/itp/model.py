@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -196,9 +197,10 @@ def _check_sizes(path: Path, graph: Graph) -> None:
         if operand < len(node.inputs):
             name = node.inputs[operand]
             lengths = graph.constants.get(name, held.get(name))
-            if isinstance(lengths, np.ndarray) and np.prod(lengths) * 4 > MAX_MODEL_BYTES:
+            made = math.prod(lengths.ravel().tolist()) if isinstance(lengths, np.ndarray) else 0
+            if made * 4 > MAX_MODEL_BYTES:
                 raise ModelError(
-                    f"{path}: operator {node.op} {node.name!r} makes {np.prod(lengths):.3g} values; "
+                    f"{path}: operator {node.op} {node.name!r} makes {made:.3g} values; "
                     f"a model has at most {MAX_MODEL_BYTES} bytes"
                 )
 

@@ -129,7 +129,7 @@ cdef class QNet:
             raise MemoryError("no memory for a batch of states")
         return np.asarray(y)
 
-    def time_ns(self, states, calls):
+    def time_ns(self, states, calls, limit_ns):
         """How long one state after the other takes, each on its own, the clock's reading included.
 
         Parameters
@@ -137,16 +137,19 @@ cdef class QNet:
         states : array_like
             float32[n, inputs], n >= 1: taken in turn.
         calls : int
+        limit_ns : int
+            No more calls once all have taken so long together; one is made in any case.
 
         Returns
         -------
         ndarray
-            int64[calls], in nanoseconds.
+            int64[at most `calls`], in nanoseconds.
         """
         cdef const float[:, ::1] x = as_array("states", states, "f", np.float32,
                                               (None, self.net.layers[0].inputs))
         cdef int64_t[::1] taken_ns = np.empty(calls, np.int64)
         cdef Py_ssize_t k, n = x.shape[0]
+        cdef int64_t left_ns = limit_ns
         cdef float y[QNET_MAX_WIDTH]
         cdef double before_s
         if n == 0:
@@ -155,6 +158,9 @@ cdef class QNet:
             before_s = monotonic_s()
             self.forward(&self.net, &x[k % n, 0], y)
             taken_ns[k] = <int64_t>((monotonic_s() - before_s) * 1e9)
+            left_ns -= taken_ns[k]
+            if left_ns < 0:
+                return np.asarray(taken_ns)[:k + 1]
         return np.asarray(taken_ns)
 
     cdef int run(self, const float* x, float* y, Py_ssize_t n) noexcept nogil:

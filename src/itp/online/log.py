@@ -107,8 +107,6 @@ class ExperienceLog:
             raise ValueError("experience_log = '': expected a folder")
         self.folder = Path(folder)
         self.n_streams = n_streams
-        self.lost_records = 0
-        """Records that did not fit what may wait."""
         self._closed = False
         self._start()
         _logs.add(self)
@@ -120,6 +118,8 @@ class ExperienceLog:
 
     def _start(self) -> None:
         """Nothing gathered and no segment; so in a child after a fork, for what there was is the parent's."""
+        self.lost_records = 0
+        """Records that did not fit what may wait."""
         self._lock = threading.Lock()
         self._incomplete: deque[Decision] = deque()
         self._buffer = bytearray()

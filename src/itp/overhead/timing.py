@@ -27,8 +27,9 @@ class Subject:
     call: Callable[[], Any]
     settle: Callable[[Any], object] = lambda _: None
     """Takes the result of each call, outside of its time."""
-    times_ns: Callable[[int], NDArray[np.int64]] | None = None
-    """Makes so many calls and times each itself, where the interpreter would take longer than they do."""
+    times_ns: Callable[[int, int], NDArray[np.int64]] | None = None
+    """Makes so many calls, until so many nanoseconds are over, and times each itself: where the interpreter
+    would take longer than they do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def interleave(
 def _time(subject: Subject, calls: int, limit_ns: int) -> NDArray[np.int64]:
     """Nanoseconds of each call; at least one."""
     if subject.times_ns is not None:
-        return subject.times_ns(max(1, calls))
+        return subject.times_ns(max(1, calls), limit_ns)
     call, settle, clock = subject.call, subject.settle, _clock_ns
     taken = np.empty(max(1, calls), dtype=np.int64)
     end = clock() + limit_ns
