@@ -6,7 +6,7 @@ SEED ?= 0
 bin := $(VENV)/bin
 pip := $(bin)/python -m pip --disable-pip-version-check
 constraints := -c constraints.txt
-sources := pyproject.toml CMakeLists.txt README.md $(shell find src training -type f \( -name '*.py' -o -name '*.pyx' \
+sources := pyproject.toml CMakeLists.txt README.md $(shell find src training bench/overhead -type f \( -name '*.py' -o -name '*.pyx' \
 	-o -name '*.pxd' -o -name '*.pyi' -o -name '*.c' -o -name '*.h' -o -name CMakeLists.txt -o -name '*.onnx' \
 	-o -name '*.json' -o -name '*.toml' -o -name '*.csv' -o -name '*.css' -o -name '*.js' \))
 
@@ -65,7 +65,7 @@ bench-lab: $(VENV)/.installed
 		$(if $(MEASURED),--measured $(MEASURED)) --results bench/lab/results.md
 
 stress: $(VENV)/.installed $(VENV)/.test
-	@ITP_STRESS_S=60 $(bin)/python -m pytest -q tests/test_fast_path.py -k eight_threads
+	@ITP_STRESS_S=60 $(bin)/python -m pytest -q tests/core/test_fast_path.py -k eight_threads
 
 train: $(VENV)/.installed $(VENV)/.test
 	@$(bin)/itp train --service-order fifo --seed $(SEED) --out runs/fifo-seed$(SEED) --name dqn_v1

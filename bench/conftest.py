@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from itp.overhead.machine import cpu_model
+from itp_overhead.machine import cpu_model
 
 PACKAGES = ("numpy", "onnxruntime", "cpprb", "torch", "stable_baselines3")
 

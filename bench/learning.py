@@ -18,7 +18,7 @@ import torch
 from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback
 
-from itp import baselines
+from itp import policies
 from itp_training.collect import training_scenario
 from itp_training.config import TrainingConfig
 from itp_training.trainer import Round, Trainer
@@ -33,7 +33,7 @@ class EnoughError(Exception):
 
 
 def best_classical(validation: Validation) -> tuple[str, float]:
-    scores = {name: validation.of_policy(baselines.make(name)) for name in baselines.CLASSICAL}
+    scores = {name: validation.of_policy(policies.make(name)) for name in policies.CLASSICAL}
     return min(scores.items(), key=lambda item: item[1])
 
 
@@ -79,7 +79,7 @@ def stable_baselines3(config: TrainingConfig, goal: float, limit_s: float) -> li
             self.since = time.perf_counter()
             return slowdown > goal and spent_s < limit_s
 
-    env = gymnasium.make("itp.env:itp/Partition-v0", scenario=training_scenario(config))
+    env = gymnasium.make("itp.sim.gym:itp/Partition-v0", scenario=training_scenario(config))
     model = DQN(
         "MlpPolicy",
         env,

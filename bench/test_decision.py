@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from itp import TaskPartitioner
-from itp.overhead import bare_run, decide_and_report, decide_only, dense_chain, four_streams
+from itp_overhead import bare_run, decide_and_report, decide_only, dense_chain, four_streams
 
 pytestmark = pytest.mark.benchmark(group="decision", min_rounds=200)
 

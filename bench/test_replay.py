@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from itp._core.replay import PrioritizedReplayBuffer
+from itp._core.replay.replay import PrioritizedReplayBuffer
 
 CAPACITY = 1_000_000
 DIM = 20

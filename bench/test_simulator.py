@@ -7,7 +7,7 @@ from itertools import cycle
 import numpy as np
 import pytest
 
-from itp.simulator import Simulator
+from itp.sim.simulator import Simulator
 
 N_ENVS = 1024
 OPTIONS = {"service_order": "fifo", "load": 0.6}
@@ -101,7 +101,7 @@ def test_episodes_least_completion_time(counted):
 
 MEMORY = """
 import numpy as np
-from itp.simulator import Simulator
+from itp.sim.simulator import Simulator
 
 def resident_bytes():
     with open("/proc/self/status") as status:

@@ -63,7 +63,7 @@ def test_update_stable_baselines3(benchmark, batch_size):
     benchmark.extra_info["role"] = "peer"
     model = sb3.DQN(
         "MlpPolicy",
-        gymnasium.make("itp.env:itp/Partition-v0", scenario="mixed"),
+        gymnasium.make("itp.sim.gym:itp/Partition-v0", scenario="mixed"),
         batch_size=batch_size,
         learning_starts=5_000,
         policy_kwargs={"net_arch": [128, 128, 64]},

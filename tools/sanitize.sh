@@ -44,7 +44,7 @@ threads() {
         exit 1
     fi
     echo "--- threads under the race detector"
-    detecting -m pytest -q -p no:cacheprovider --capture=sys tests/test_fast_path.py -k thread "$@"
+    detecting -m pytest -q -p no:cacheprovider --capture=sys tests/core/test_fast_path.py -k thread "$@"
 }
 
 kind=${1:-all}

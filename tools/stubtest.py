@@ -5,7 +5,10 @@ from pathlib import Path
 
 from mypy.stubtest import parse_options, test_stubs
 
-names = sorted(f"itp._core.{path.stem}" for path in Path("src/itp/_core").glob("*.pyi"))
+root = Path("src")
+names = sorted(
+    ".".join(path.relative_to(root).with_suffix("").parts) for path in root.glob("itp/_core/**/*.pyi")
+)
 if not names:
     sys.exit("no stubs found: run this from the repository's root")
 allowlist = str(Path(__file__).with_name("stubtest-allow.txt"))

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from itp import baselines
-from itp.reporting.files import write_text
+from itp import policies
+from itp._util.files import write_text
 from itp_training.config import TrainingConfig, preset
 from itp_training.trainer import Trainer
 from itp_training.validation import Validation
@@ -62,7 +62,7 @@ def main() -> None:
     order = args.service_order
     base = TrainingConfig(service_order=order)
     validation = Validation(base, torch.device("cpu"))
-    scores = {name: validation.of_policy(baselines.make(name)) for name in baselines.CLASSICAL}
+    scores = {name: validation.of_policy(policies.make(name)) for name in policies.CLASSICAL}
     rule = min(scores, key=lambda name: scores[name])
     lines = [
         f"| {order} | slowdown | against {rule.replace('_', ' ')} ({scores[rule]:.3f}) | CPU s |",

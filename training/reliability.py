@@ -10,9 +10,10 @@ import argparse
 
 import numpy as np
 
-from itp import baselines, scenario
-from itp.model import load_model
-from itp.policies import ModelPolicy
+from itp import policies
+from itp.models.load import load_model
+from itp.policies.served import ModelPolicy
+from itp.sim import scenario
 from itp_training import calibration
 
 
@@ -21,7 +22,7 @@ def main() -> None:
     parser.add_argument("--model", default="dqn_v1", help="a shipped name or an .onnx file")
     parser.add_argument("--worlds", type=int, default=30, help="of each family")
     args = parser.parse_args()
-    seeds = np.arange(baselines.TEST_SEED, baselines.TEST_SEED + args.worlds, dtype=np.uint64)
+    seeds = np.arange(policies.TEST_SEED, policies.TEST_SEED + args.worlds, dtype=np.uint64)
     print("| order, family | median error of the time | in the 90 % interval | error of the confidence |")
     print("| --- | ---: | ---: | ---: |")
     for order in scenario.SERVICE_ORDERS:

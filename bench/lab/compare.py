@@ -24,8 +24,8 @@ import measure
 import numpy as np
 from numpy.typing import NDArray
 
-from itp import scenario as scenarios
-from itp.simulator import Simulator
+from itp.sim import scenario as scenarios
+from itp.sim.simulator import Simulator
 
 SEEDS = range(1, 62)  # where losses or bursts are random, the median over these worlds is compared
 LEAST_ACTIONS = 8  # fewer say little about a ranking

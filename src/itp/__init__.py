@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from itp import actions
 from itp._core.decision import Decision
-from itp._core.replay import PrioritizedReplayBuffer
+from itp._core.replay.replay import PrioritizedReplayBuffer
 from itp._core.reward import RewardWeights
 from itp._core.state import NetworkState
 from itp._core.task import Task
@@ -31,17 +31,17 @@ from itp.errors import (
 from itp.partitioner import TaskPartitioner
 
 if TYPE_CHECKING:
-    from itp.native import c_api, get_include, native_model
-    from itp.simulator import Simulator
+    from itp.models.capi import c_api, get_include, native_model
+    from itp.sim.simulator import Simulator
 
 # The simulator and what stands on it are loaded when first asked for: a data plane needs none of it.
 _LATER = {
-    "Simulator": "itp.simulator",
-    "baselines": "",
-    "c_api": "itp.native",
+    "Simulator": "itp.sim.simulator",
+    "c_api": "itp.models.capi",
     "evaluation": "",
-    "get_include": "itp.native",
-    "native_model": "itp.native",
+    "policies": "",
+    "get_include": "itp.models.capi",
+    "native_model": "itp.models.capi",
 }
 
 
@@ -53,7 +53,7 @@ def __getattr__(name: str) -> Any:
 
 
 if sys.modules.get("gymnasium"):
-    from itp import registration
+    from itp.sim import registration
 
     registration.register()
 

@@ -18,17 +18,17 @@ from itp._core.decision import Decision
 from itp._core.reward import RewardWeights
 from itp._core.state import NetworkState
 from itp._core.task import Task
-from itp.agent import DQNAgent
-from itp.engine import ENGINES
+from itp.models.onnxruntime import ENGINES
+from itp.models.serving import DQNAgent
 
 # Models, the log and explanations are imported where they are first used: `import itp` stays light.
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from itp.explanation import Explanation
-    from itp.model import Model
-    from itp.online.log import ExperienceLog
-    from itp.performance import Performance
+    from itp.evaluation.performance import Performance
+    from itp.experience.log import ExperienceLog
+    from itp.explain import Explanation
+    from itp.models.load import Model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +233,7 @@ class TaskPartitioner(FastPath):
         self._decider  # noqa: B018 (ClosedError)
         if not isinstance(decision, Decision):
             raise TypeError(f"decision must be a Decision; got {decision!r}")
-        from itp.explanation import explain
+        from itp.explain import explain
 
         return explain(decision)
 
@@ -285,15 +285,14 @@ class TaskPartitioner(FastPath):
         The model, with its guard and with actions closed that would miss a deadline, as it decides here; or
         else the heuristic; without exploration. It needs four streams. `itp evaluate` tells far more.
         """
-        from itp import baselines, performance
-        from itp.policies import ModelPolicy
+        from itp.evaluation import performance
+        from itp.policies.names import make
+        from itp.policies.served import ModelPolicy
 
         if self.n_streams != 4:
             raise ValueError(f"the simulated scenarios have 4 streams; this partitioner has {self.n_streams}")
         model = self._agent.model
-        policy = (
-            baselines.make(self._heuristic) if model is None else ModelPolicy(model.path, hard_deadlines=True)
-        )
+        policy = make(self._heuristic) if model is None else ModelPolicy(model.path, hard_deadlines=True)
         return performance.measure(
             policy, name=scenario, service_order=self.network.service_order, episodes=episodes
         )
@@ -322,12 +321,12 @@ class TaskPartitioner(FastPath):
 def _load(model: str | os.PathLike[str], network: NetworkState) -> Model:
     if network.n_streams != 4:
         raise ValueError(f"a model needs n_streams=4 (state schema 1); got {network.n_streams}")
-    from itp.model import load_model
+    from itp.models.load import load_model
 
     return load_model(model, network.service_order)
 
 
 def _opened_log(folder: str | os.PathLike[str], n_streams: int) -> ExperienceLog:
-    from itp.online.log import ExperienceLog
+    from itp.experience.log import ExperienceLog
 
     return ExperienceLog(folder, n_streams)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from itp import Simulator
 from itp._core.calibration import TOLERANCE
-from itp.baselines import Policy
-from itp.scenario import Scenario
+from itp.policies.base import Policy
+from itp.sim.scenario import Scenario
 
 TIME_BINS = 12
 WAITING_EDGES = (0.05, 0.25, 0.5, 0.75)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from itp import PrioritizedReplayBuffer
-from itp.reporting.files import write_bytes
+from itp._util.files import write_bytes
 from itp_training.errors import CheckpointError
 
 _MAGIC = b"ITPTRAIN"

@@ -12,10 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from itp import scenario
-from itp.cli import UsageError, exit_code
-from itp.cli.names import check_name
+from itp._util.command import UsageError, check_name, exit_code
 from itp.errors import MissingExtraError
+from itp.sim import scenario
 from itp_training.config import PRESETS, TRAINING_FAMILIES, TrainingConfig, preset
 from itp_training.errors import ConfigError
 

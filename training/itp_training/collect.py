@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from itp import Simulator, baselines, scenario
-from itp.scenario import Scenario
-from itp.simulator import masks_of_actions
+from itp import Simulator, policies
+from itp.sim import scenario
+from itp.sim.scenario import Scenario
+from itp.sim.simulator import masks_of_actions
 from itp_training.config import TEACHERS, TrainingConfig
 from itp_training.errors import TrainingError
 from itp_training.network import QNetwork
@@ -20,7 +21,7 @@ from itp_training.network import QNetwork
 OWN = {path.stem: path for path in Path(__file__).parent.glob("*.toml")}
 """Scenarios that are for training alone."""
 
-# Of the seeds that are left to training (those below baselines.TEST_SEED), the last ones are kept for these.
+# Of the seeds that are left to training (those below policies.TEST_SEED), the last ones are kept for these.
 VALIDATION_SEED = 900_000
 CALIBRATION_SEED = 950_000
 
@@ -92,7 +93,7 @@ class Collector:
         c = self.config
         envs = min(c.envs, c.episodes - number * c.envs)
         rng = np.random.default_rng([c.seed, number])
-        seeds = rng.integers(baselines.TRAINING_SEED, VALIDATION_SEED, envs)
+        seeds = rng.integers(policies.TRAINING_SEED, VALIDATION_SEED, envs)
         taught = number * c.envs < c.teacher_episodes
         sim = Simulator(self.scenario, seeds=seeds, keep_states=True)
         shape = (envs, c.tasks)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from itp import scenario
+from itp.sim import scenario
 from itp_training.errors import ConfigError
 
 OBJECTIVES = ("slowdown", "reward")

@@ -9,9 +9,9 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from itp.plots import INK, MUTED, RC, SERIES
-from itp.reporting.files import write_bytes
-from itp.reporting.words import label
+from itp._util.files import write_bytes
+from itp.evaluation.charts import INK, MUTED, RC, SERIES
+from itp.evaluation.text import label
 from itp_training.trainer import Round
 
 _DPI = 144

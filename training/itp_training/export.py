@@ -18,10 +18,10 @@ from onnx import TensorProto, helper, numpy_helper
 from itp import __version__
 from itp._core.decider import STATE_DIM
 from itp._core.state import SCHEMA
+from itp._util.files import write_bytes, write_text
 from itp.actions import N_ACTIONS
-from itp.engine import runtime
-from itp.model import load_model
-from itp.reporting.files import write_bytes, write_text
+from itp.models.load import load_model
+from itp.models.onnxruntime import runtime
 from itp_training.config import TrainingConfig
 from itp_training.errors import TrainingError
 from itp_training.network import QNetwork

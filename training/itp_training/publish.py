@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from itp import Simulator, baselines
+from itp import Simulator, policies
 from itp._core.decide import Guard
 from itp_training import calibration
 from itp_training.collect import CALIBRATION_SEED, training_scenario
@@ -87,7 +87,7 @@ def _fit_guard(
 
     def log_slowdown(guard: Guard | None) -> float:
         sim = Simulator(worlds, seeds=_seeds(0))
-        return baselines.mean_log_slowdown(baselines.run(sim, NetworkPolicy(network, device, guard)))
+        return policies.mean_log_slowdown(policies.run(sim, NetworkPolicy(network, device, guard)))
 
     free = log_slowdown(None)
     costs = {

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from itp.reporting.files import write_text
+from itp._util.files import write_text
 from itp_training.config import TrainingConfig
 from itp_training.trainer import Round
 

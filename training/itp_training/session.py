@@ -19,13 +19,14 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from itp import baselines, evaluation, scenario
-from itp.cli import UsageError
+from itp import evaluation, policies
+from itp._util.command import UsageError
+from itp._util.signals import interruptible
 from itp.cli.evaluate import print_report
-from itp.interrupt import interruptible
-from itp.model import VARIANT
-from itp.report import Report
-from itp.reporting.words import label
+from itp.evaluation.report import Report
+from itp.evaluation.text import label
+from itp.models.load import VARIANT
+from itp.sim import scenario
 from itp_training import checkpoint
 from itp_training.cli import configured
 from itp_training.config import TEACHERS, TrainingConfig
@@ -47,7 +48,7 @@ def train(args: argparse.Namespace) -> int:
     trainer, folder = _resumed(args, device) if args.resume else _begun(args, device)
     go_on = _command(args, folder)
     teacher = TEACHERS[trainer.config.service_order]
-    teacher_slowdown = trainer.validation.of_policy(baselines.make(teacher))
+    teacher_slowdown = trainer.validation.of_policy(policies.make(teacher))
     begin_s = time.monotonic()
     model: Path | None = None
     with ExitStack() as stack:

@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from itp import Simulator, baselines
+from itp import Simulator, policies
 from itp._core.decide import Guard
-from itp.baselines import Choice
-from itp.policies import choose
+from itp.policies.base import Choice
+from itp.policies.served import choose
 from itp_training.collect import VALIDATION_SEED, training_scenario
 from itp_training.config import TrainingConfig
 from itp_training.network import QNetwork
@@ -19,7 +19,7 @@ WORLDS = 128
 
 
 class NetworkPolicy:
-    """Decides by a network that is in evaluation mode, as a policy of ``itp.baselines``."""
+    """Decides by a network that is in evaluation mode, as a policy of ``itp.policies.rules``."""
 
     name = "network"
 
@@ -49,8 +49,8 @@ class Validation:
         """Of the network's greedy policy."""
         return self.of_policy(NetworkPolicy(network, self.device))
 
-    def of_policy(self, policy: baselines.Policy) -> float:
+    def of_policy(self, policy: policies.Policy) -> float:
         """Of any policy."""
         sim = Simulator(self.scenario, seeds=self.seeds)
         policy.begin(sim)
-        return float(np.exp(baselines.mean_log_slowdown(baselines.run(sim, policy))))
+        return float(np.exp(policies.mean_log_slowdown(policies.run(sim, policy))))

@@ -7,20 +7,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import io
-import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from itp import __version__
-from itp.errors import ItpError
-from itp.terminal import printable
+from itp._util.command import exit_code
+from itp.cli import programs
 
-COMMANDS = ("demo", "info", "recv", "send", "bench", "evaluate", "simulate", "train")
-
-
-class UsageError(Exception):
-    """Arguments that parse but make no sense together; exit code 2."""
+COMMANDS = ("demo", "info", "recv", "send", "evaluate", "simulate")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,6 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
         importlib.import_module(f"itp.cli.{name}").register(subparsers)
+    programs.register(subparsers)
     return parser
 
 
@@ -50,30 +45,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     args = parser.parse_args(argv)
     return exit_code(f"itp {args.command}", lambda: int(args.run(args)))
-
-
-def exit_code(name: str, run: Callable[[], int]) -> int:
-    """Run a command; what ends it early, and is not a mistake of ours, becomes a line under its name."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # As standard error has it: what the terminal's encoding lacks must not end a command.
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        code = run()
-        sys.stdout.flush()
-    except UsageError as error:
-        print(f"{name}: {printable(str(error))}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        # Whoever read our output has gone; the interpreter's last flush must not complain either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (ItpError, OSError) as error:
-        print(f"{name}: {printable(str(error))}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted", file=sys.stderr)
-        return 130
-    return code
 
 
 if __name__ == "__main__":

@@ -22,14 +22,14 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from rich.table import Table
 
 from itp import TaskPartitioner
-from itp.cli import UsageError
+from itp._util.command import UsageError
+from itp._util.signals import interruptible
 from itp.cli.send import rates
 from itp.cli.units import size_text, time_text
 from itp.cli.workload import Arrival, Workload, file_hash, make_files, own_files, schedule
 from itp.errors import TransportError
-from itp.interrupt import interruptible
 from itp.transport import Sender, Transfer
-from itp.transport.address import parse_address
+from itp.transport.io.addresses import parse_address
 
 POLICIES = ("round_robin", "equal_split", "single_best", "least_completion_time")
 _SHOWN = "least_completion_time"

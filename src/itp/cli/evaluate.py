@@ -16,15 +16,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from itp import baselines, scenario
-from itp.cli import UsageError
-from itp.cli.names import check_name, check_policy
+from itp._util.command import UsageError, check_name
+from itp._util.signals import interruptible
+from itp.cli.names import check_policy
 from itp.errors import ScenarioError
 from itp.evaluation import DEFAULT_SEEDS, compare, ready
-from itp.interrupt import interruptible
-from itp.report import Report, check_charts
-from itp.reporting.analysis import Group, Row
-from itp.reporting.words import (
+from itp.evaluation.analysis import Group, Row
+from itp.evaluation.report import Report, check_charts
+from itp.evaluation.text import (
     DETAILS,
     NOTHING,
     PERCENT,
@@ -37,6 +36,9 @@ from itp.reporting.words import (
     signed_percent,
     summary,
 )
+from itp.policies.base import TEST_SEED, Policy
+from itp.policies.names import NAMES
+from itp.sim import scenario
 
 _MAX_SEEDS = 100_000
 _MAX_TASKS = 1_000_000
@@ -80,7 +82,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--first-seed",
         metavar="K",
         type=int,
-        default=baselines.TEST_SEED,
+        default=TEST_SEED,
         help="the first of them (default, and least: %(default)s; those below are for training)",
     )
     add(
@@ -165,7 +167,7 @@ def _check(args: argparse.Namespace) -> None:
             raise UsageError(f"--scenario {name} is there twice")
     for option, value, least, most in (
         ("--seeds", args.seeds, 1, _MAX_SEEDS),
-        ("--first-seed", args.first_seed, baselines.TEST_SEED, 2**63 - _MAX_SEEDS),
+        ("--first-seed", args.first_seed, TEST_SEED, 2**63 - _MAX_SEEDS),
         ("--tasks", args.tasks, 1, _MAX_TASKS),
         ("--processes", args.processes, 1, 512),
     ):
@@ -184,9 +186,9 @@ def _check(args: argparse.Namespace) -> None:
         check_charts()
 
 
-def _policies(args: argparse.Namespace) -> tuple[list[baselines.Policy], list[baselines.Policy]]:
+def _policies(args: argparse.Namespace) -> tuple[list[Policy], list[Policy]]:
     """Policies and replicas."""
-    policies, replicas = ready(args.policy or baselines.NAMES, args.replicas)
+    policies, replicas = ready(args.policy or NAMES, args.replicas)
     names = [policy.name for policy in (*policies, *replicas)]
     for name in names:
         if names.count(name) > 1:

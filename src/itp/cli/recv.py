@@ -14,11 +14,11 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from itp.cli import UsageError
+from itp._util.command import UsageError
+from itp._util.signals import interruptible
 from itp.cli.units import size_text
-from itp.interrupt import interruptible
 from itp.transport import DEFAULT_PORT, ReceivedFile, Receiver, SessionSummary
-from itp.transport.address import format_address, parse_address
+from itp.transport.io.addresses import format_address, parse_address
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -18,12 +18,12 @@ from rich.table import Table
 
 from itp import TaskPartitioner
 from itp._core.heuristic import POLICIES
-from itp.cli import UsageError
+from itp._util.command import UsageError
+from itp._util.signals import interruptible
+from itp._util.terminal import printable
 from itp.cli.units import size_text, time_text
-from itp.interrupt import interruptible
-from itp.terminal import printable
 from itp.transport import DEFAULT_PORT, Sender, StreamStatus, Transfer, TransferResult
-from itp.transport.address import format_address, parse_address
+from itp.transport.io.addresses import format_address, parse_address
 
 _REFRESH_S = 0.1
 

@@ -21,16 +21,18 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 import itp
-from itp import baselines, scenario
-from itp.cli import UsageError
-from itp.cli.names import check_name, check_policy
+from itp._util.command import UsageError, check_name
+from itp._util.files import write_text
+from itp._util.signals import held_back, interruptible
+from itp.cli.names import check_policy
 from itp.cli.units import size_text, time_text
-from itp.interrupt import held_back, interruptible
-from itp.online.export import SUFFIXES, ExperienceFile, experience_file
-from itp.policies import ModelPolicy
-from itp.reporting.files import write_text
-from itp.reporting.metrics import METRICS, episode_metrics
-from itp.rollout import Rollout, rollouts
+from itp.evaluation.metrics import METRICS, episode_metrics
+from itp.experience.export import SUFFIXES, ExperienceFile, experience_file
+from itp.policies.base import Policy
+from itp.policies.episodes import Rollout, rollouts
+from itp.policies.names import make
+from itp.policies.served import ModelPolicy
+from itp.sim import scenario
 
 _MAX_EPISODES = 1_000_000
 _MAX_TASKS = 1_000_000
@@ -144,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check(args: argparse.Namespace) -> baselines.Policy:
+def _check(args: argparse.Namespace) -> Policy:
     """The policy; UsageError for what cannot work."""
     for option, value, least, most in (
         ("--episodes", args.episodes, 1, _MAX_EPISODES),
@@ -166,7 +168,7 @@ def _check(args: argparse.Namespace) -> baselines.Policy:
     if not args.scenario.is_file():
         check_name("SCENARIO", str(args.scenario), scenario.FAMILIES)
     check_policy("--policy", args.policy)
-    return baselines.make(args.policy)
+    return make(args.policy)
 
 
 @contextmanager
@@ -186,7 +188,7 @@ def _kept(path: Path | None, n_streams: int, setting: dict[str, Any]) -> Iterato
 def _simulate(
     args: argparse.Namespace,
     world: scenario.Scenario,
-    policy: baselines.Policy,
+    policy: Policy,
     first: int,
     experiences: ExperienceFile | None,
     console: Console,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from blake3 import blake3
 
-from itp.cli import UsageError
+from itp._util.command import UsageError
 
 # Bounded Pareto: many small files, and most bytes in a few large ones.
 _SHAPE = 1.2

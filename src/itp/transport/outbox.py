@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from itp.errors import TransportError
 from itp.partitioner import TaskPartitioner
-from itp.transport.frames import MAX_TEXT
-from itp.transport.schedule import Schedule
-from itp.transport.source import Source, SourceError
+from itp.transport.io.source import Source, SourceError
+from itp.transport.protocol.frames import MAX_TEXT
+from itp.transport.protocol.schedule import Schedule
 from itp.transport.transfer import Transfer, TransferResult
 
 Outcome = TransferResult | TransportError

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from itp.transport.address import format_address
-from itp.transport.files import Directory
-from itp.transport.frames import REQUESTS, VERSION, FrameError, Hello, Kind, decode_hello
+from itp.transport.io.addresses import format_address
+from itp.transport.io.files import Directory
+from itp.transport.io.sockets import Wire
+from itp.transport.protocol.frames import REQUESTS, VERSION, FrameError, Hello, Kind, decode_hello
 from itp.transport.session import ReceivedFile, Session, SessionSummary
-from itp.transport.wire import Wire
 
 log = logging.getLogger("itp.transport")
 

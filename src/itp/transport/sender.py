@@ -14,14 +14,21 @@ from types import TracebackType
 
 from itp.errors import ClosedError, TransportError
 from itp.partitioner import TaskPartitioner
-from itp.transport.address import format_address
-from itp.transport.frames import MAX_PAYLOAD, MAX_STREAMS, SESSION_ID_BYTES, FrameError, Kind, decode_text
+from itp.transport.io.addresses import format_address
+from itp.transport.io.sockets import Frame, Wire, describe
+from itp.transport.io.source import SourceError
 from itp.transport.outbox import Outbox
-from itp.transport.schedule import Item, Schedule
-from itp.transport.source import SourceError
+from itp.transport.protocol.frames import (
+    MAX_PAYLOAD,
+    MAX_STREAMS,
+    SESSION_ID_BYTES,
+    FrameError,
+    Kind,
+    decode_text,
+)
+from itp.transport.protocol.schedule import Item, Schedule
 from itp.transport.stream import Stream, StreamStatus
 from itp.transport.transfer import Transfer, TransferResult
-from itp.transport.wire import Frame, Wire, describe
 
 log = logging.getLogger("itp.transport")
 

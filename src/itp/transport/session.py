@@ -11,9 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from itp.transport.files import Directory, FileRefused, IncomingFile, check_name
-from itp.transport.frames import FrameError, Hello, Kind, decode_text, encode_text
-from itp.transport.wire import Frame, Wire, describe
+from itp.transport.io.files import Directory, FileRefused, IncomingFile, check_name
+from itp.transport.io.sockets import Frame, Wire, describe
+from itp.transport.protocol.frames import FrameError, Hello, Kind, decode_text, encode_text
 
 log = logging.getLogger("itp.transport")
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from itp.errors import TransportError
 from itp.partitioner import TaskPartitioner
-from itp.transport import tcpinfo
-from itp.transport.frames import (
+from itp.transport.io import tcpinfo
+from itp.transport.io.sockets import Wire, tune_for_sending
+from itp.transport.protocol.frames import (
     REPLIES,
     VERSION,
     FrameError,
@@ -18,8 +19,7 @@ from itp.transport.frames import (
     decode_text,
     encode_hello,
 )
-from itp.transport.schedule import Schedule
-from itp.transport.wire import Wire, tune_for_sending
+from itp.transport.protocol.schedule import Schedule
 
 CONNECT_TIMEOUT_S = 10.0
 STALL_TIMEOUT_S = 30.0

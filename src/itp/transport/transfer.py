@@ -9,7 +9,7 @@ from pathlib import Path
 
 from itp._core.decision import Decision
 from itp._core.task import Task
-from itp.transport.source import Source
+from itp.transport.io.source import Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,69 @@
+"""How many states a second a model answers, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from itp.models.load import Model
+from itp.partitioner import TaskPartitioner
+from itp_overhead.calls import bare_run, random_states
+from itp_overhead.decisions import BARE, TORCH
+from itp_overhead.networks import has_torch, layers_of, one_torch_thread, torch_forward
+from itp_overhead.timing import Subject, Timing, interleave
+
+SIZES = (1, 16, 256, 1024, 4096)
+Q_VALUES = "q_values"
+"""Of the ``TaskPartitioner``."""
+_CALLS = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """The same states by all subjects."""
+
+    states: int
+    timings: list[Timing]
+
+    def states_per_s(self, timing: Timing) -> float:
+        """By the median call."""
+        return self.states / (timing.p50_us * 1e-6)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures by name, ready for JSON."""
+        rates = {timing.name: self.states_per_s(timing) for timing in self.timings}
+        return {"states": self.states, "states_per_s": rates}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batches:
+    """All sizes, and why some subjects are in none of them."""
+
+    batches: list[Batch]
+    absent: dict[str, str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures by name, ready for JSON."""
+        return {"batches": [batch.as_dict() for batch in self.batches], "absent": self.absent}
+
+
+def measure(model: Model, *, seconds: float, progress: Callable[[str], object] = lambda _: None) -> Batches:
+    """Time batches of 1 to 4096 states; of a model that takes one state at a time, that one."""
+    sizes = SIZES if model.takes_batches else SIZES[:1]
+    absent = {} if has_torch() else {TORCH: "torch is not installed"}
+    measured = []
+    with one_torch_thread(), TaskPartitioner(model=model.path) as partitioner:
+        for n in sizes:
+            progress(f"batches of {n} states")
+            states = random_states(n)
+            subjects = [
+                Subject(name=Q_VALUES, call=partial(partitioner.q_values, states)),
+                Subject(name=BARE, call=bare_run(model.path, n)),
+            ]
+            if has_torch():
+                subjects.append(Subject(name=TORCH, call=torch_forward(layers_of(model), states)))
+            timings = interleave(subjects, seconds=seconds / len(sizes), calls=_CALLS)
+            measured.append(Batch(states=n, timings=timings))
+    return Batches(batches=measured, absent=absent)

@@ -1,8 +1,0 @@
-# What the best action would have been, by trying all of them in copies of the world.
-from libc.stdint cimport uint32_t
-
-from itp._core.flow cimport Env
-
-# The mask whose future is best: each is tried in `scratch` (of the same setting), followed by `rule`
-# for the next `horizon` - 1 tasks, until all are through. 0: no memory.
-cdef uint32_t look_ahead(const Env* env, Env* scratch, int horizon, int rule) noexcept nogil

@@ -1,0 +1,1 @@
+"""The prioritized replay buffer."""

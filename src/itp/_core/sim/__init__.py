@@ -1,0 +1,1 @@
+"""Simulated environments, compiled: links, flows, service, the event loop."""

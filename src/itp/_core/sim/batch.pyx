@@ -1,0 +1,449 @@
+"""Many simulated environments of one scenario, stepped side by side without the GIL."""
+cimport cython
+from libc.math cimport INFINITY
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+import numpy as np
+
+from itp._core.alloc cimport WATER_FILLING, completion_time_s
+from itp._core.ledger cimport FIFO, SRPT
+from itp._core.sim.lookahead cimport look_ahead
+from itp._core.reward cimport RewardWeights
+from itp._core.sim.rivals cimport choose_for
+from itp._core.sim.env cimport Chunk, Env, Interval, Setting, Slot, slot_of
+from itp._core.heuristic cimport split_chunks
+from itp._core.sim.service cimport reference_s
+from itp._core.sim.sim cimport (
+    env_begin,
+    env_bytes,
+    env_copy,
+    env_free,
+    env_init,
+    env_step,
+    env_sync_links,
+)
+from itp._core.sim.world cimport ExplicitTask, LinkSpec, Outage, PathSpec, Row, WorkloadSpec
+
+from itp._core.sim.rivals import RULES as _RULES
+from itp._core.sim.world import LINK as _LINK
+from itp._core.sim.world import PATH as _PATH
+from itp._core.sim.world import WORKLOAD as _WORKLOAD
+
+OUTCOME = np.dtype([
+    ("env", "<i4"), ("task", "<i4"), ("size_bytes", "<i8"), ("priority", "<f8"), ("mask", "<u4"),
+    ("streams", "<i4"), ("arrived_at_s", "<f8"), ("completed_at_s", "<f8"), ("deadline_s", "<f8"),
+    ("reference_time_s", "<f8"), ("expected_time_s", "<f8"), ("retransmitted_bytes", "<i8"),
+    ("imbalance", "<f8"), ("reward", "<f8"), ("propensity", "<f4"),
+    ("success", "?"), ("explored", "?"), ("pad", "V2"),
+])
+TIMELINE = np.dtype([
+    ("stream", "<i4"), ("task", "<i4"), ("start_s", "<f8"), ("end_s", "<f8"), ("bytes", "<f8"),
+])
+SPLITS = ("water_filling", "proportional", "equal", "pull")
+
+_NOTHING = np.zeros(0, dtype=np.int8)
+
+if OUTCOME.itemsize != sizeof(Completed) or TIMELINE.itemsize != sizeof(Interval):
+    raise ImportError("the NumPy types and the C structs of the simulator disagree")
+
+
+@cython.final
+cdef class Batch:
+    """Environments that share a setting, each with a world of its own.
+
+    Parameters
+    ----------
+    links, paths, workloads, seeds : ndarray
+        LINK[n_envs, n_links], PATH[n_envs, n], WORKLOAD[n_envs], uint64[n_envs]: the worlds; checked
+        by whoever samples them.
+    rows, outages, tasks : ndarray
+        float64[., 5], [., 2] and [., 4], shared by all worlds.
+    n_tasks : int
+        Decisions of an episode.
+    service_order : {"fifo", "srpt"}
+    stealing : bool
+        Idle streams take over bytes of tasks that may use them.
+    min_chunk_bytes : int
+    weights : RewardWeights
+    keep_states : bool
+        Remember the states of the tasks in flight, for `transitions`.
+    record_timeline : bool
+        Keep what the streams of environment 0 serve, and when.
+
+    Notes
+    -----
+    Thread safety: `step`, `choose` and `look_ahead` may run at the same time on disjoint ranges of
+    environments; nothing else may run beside them.
+    """
+
+    def __cinit__(self, links, paths, workloads, seeds, rows, outages, tasks, *, n_tasks, service_order,
+                  stealing, min_chunk_bytes, RewardWeights weights not None, keep_states=False,
+                  record_timeline=False):
+        cdef Py_ssize_t i
+        cdef Setting* setting = &self.setting
+        cdef const double[:, ::1] row_table = rows
+        cdef const double[:, ::1] outage_table = outages
+        cdef const double[:, ::1] task_table = tasks
+        self.n_envs = len(seeds)
+        if links.dtype != _LINK or paths.dtype != _PATH or workloads.dtype != _WORKLOAD:
+            raise TypeError("links, paths and workloads must be of the types LINK, PATH and WORKLOAD")
+        if not (links.shape[0] == paths.shape[0] == workloads.shape[0] == self.n_envs > 0):
+            raise ValueError("links, paths, workloads and seeds must describe the same worlds, at least 1")
+        if not (1 <= paths.shape[1] <= 16 and paths.shape[1] <= links.shape[1] <= 32):
+            raise ValueError("expected 1 to 16 paths, and at least as many links")
+        if row_table.shape[1] != 5 or outage_table.shape[1] != 2 or task_table.shape[1] != 4:
+            raise ValueError("expected tables of 5, 2 and 4 columns")
+        self.tables = (rows, outages, tasks)
+        self.weights = weights
+        self.links = np.array(links)
+        self.paths = np.array(paths)
+        self.workloads = np.array(workloads)
+        self.seeds = np.array(seeds, dtype=np.uint64)
+        self.seed_of = self.seeds
+        memset(setting, 0, sizeof(Setting))
+        setting.n = paths.shape[1]
+        setting.n_links = links.shape[1]
+        setting.state_dim = 4 * setting.n + 4
+        setting.slot_bytes = (sizeof(Slot) + setting.n * sizeof(Chunk) + 31) & ~<size_t>31
+        setting.keep_states = keep_states
+        setting.n_tasks = n_tasks
+        setting.order = SRPT if service_order == "srpt" else FIFO
+        setting.stealing = stealing
+        setting.min_chunk_bytes = min_chunk_bytes
+        for i, weight in enumerate(weights.as_dict().values()):
+            setting.weights[i] = weight
+        setting.rows = <const Row*>&row_table[0, 0] if row_table.shape[0] else NULL
+        setting.outages = <const Outage*>&outage_table[0, 0] if outage_table.shape[0] else NULL
+        setting.tasks = <const ExplicitTask*>&task_table[0, 0] if task_table.shape[0] else NULL
+        self.states = np.zeros((self.n_envs, setting.state_dim), dtype=np.float32)
+        self.state_of = self.states
+        self.stride = env_bytes(setting)
+        self.block = <char*>calloc(self.n_envs, self.stride)
+        if self.block == NULL:
+            raise MemoryError(f"no memory for {self.n_envs} environments")
+        for i in range(self.n_envs):
+            if not env_init(self.env(i), setting):
+                raise MemoryError(f"no memory for {self.n_envs} environments")
+            self.env(i).state = &self.state_of[i, 0]
+        if record_timeline:
+            self.env(0).timeline = &self.timeline
+
+    def __dealloc__(self):
+        cdef Py_ssize_t i
+        if self.block != NULL:
+            for i in range(self.n_envs):
+                env_free(self.env(i))
+            free(self.block)
+        free(self.timeline.intervals)
+
+    cdef Env* env(self, Py_ssize_t i) noexcept nogil:
+        return <Env*>(self.block + i * self.stride)
+
+    cdef int _check_memory(self, Py_ssize_t first, Py_ssize_t last) except -1:
+        cdef Py_ssize_t i
+        for i in range(first, last):
+            if self.env(i).out_of_memory:
+                raise MemoryError(f"no memory for the tasks in flight of environment {i}")
+        return 0
+
+    # --- running ---
+
+    def begin(self, Py_ssize_t first, Py_ssize_t last):
+        """Begin the episodes of environments first..last-1 and run to their first decisions."""
+        cdef Py_ssize_t i
+        with nogil:
+            for i in range(first, last):
+                if i == 0:
+                    self.timeline.count = 0
+                env_begin(self.env(i), &self.links[i, 0], &self.paths[i, 0], &self.workloads[i],
+                          self.seed_of[i])
+
+    def replace(self, const int64_t[::1] which, const LinkSpec[:, ::1] links, const PathSpec[:, ::1] paths,
+                const WorkloadSpec[::1] workloads, const uint64_t[::1] seeds):
+        """Give some environments other worlds and begin their episodes; tables stay as they are."""
+        cdef Py_ssize_t i, k
+        for k in range(which.shape[0]):
+            i = which[k]
+            self.links[i] = links[k]
+            self.paths[i] = paths[k]
+            self.workloads[i] = workloads[k]
+            self.seed_of[i] = seeds[k]
+            self.begin(i, i + 1)
+
+    def step(self, const uint32_t[::1] masks, const int32_t[::1] splits, const float[::1] propensities,
+             const uint8_t[::1] explored, double[::1] rewards, Py_ssize_t first, Py_ssize_t last):
+        """Decide in environments first..last-1 and run them to their next decisions.
+
+        An environment whose episode is over stays as it is, with reward 0.
+        """
+        cdef Py_ssize_t i
+        with nogil:
+            for i in range(first, last):
+                env_step(self.env(i), masks[i], splits[i], propensities[i], explored[i])
+                rewards[i] = self.env(i).step_reward
+        self._check_memory(first, last)
+
+    def choose(self, str rule, uint32_t[::1] masks, int32_t[::1] splits, Py_ssize_t first, Py_ssize_t last):
+        """What a rule of RULES would do in each environment."""
+        cdef int number = _RULES.index(rule)
+        cdef int split
+        cdef Py_ssize_t i
+        with nogil:
+            for i in range(first, last):
+                if not self.env(i).over:
+                    masks[i] = choose_for(self.env(i), number, &split)
+                    splits[i] = split
+
+    def look_ahead(self, uint32_t[::1] masks, int horizon, str rule, Py_ssize_t first, Py_ssize_t last):
+        """What a clairvoyant would do in each environment: see ``itp._core.sim.lookahead``."""
+        cdef int number = _RULES.index(rule)
+        cdef Py_ssize_t i
+        cdef bint failed = False
+        cdef Env* scratch = <Env*>calloc(1, self.stride)
+        if scratch == NULL or not env_init(scratch, &self.setting):
+            free(scratch)
+            raise MemoryError("no memory to look ahead in")
+        with nogil:
+            for i in range(first, last):
+                if not self.env(i).over:
+                    masks[i] = look_ahead(self.env(i), scratch, horizon, number)
+                    failed = failed or masks[i] == 0
+            env_free(scratch)
+            free(scratch)
+        if failed:
+            raise MemoryError("no memory to look ahead in")
+
+    def branch(self, const int64_t[::1] which, int horizon):
+        """A batch of copies of environments, as they are now, whose episodes end `horizon` tasks on."""
+        cdef const Setting* setting = &self.setting
+        cdef Batch copies = Batch(
+            self.links.base[which], self.paths.base[which], self.workloads.base[which], self.seeds[which],
+            *self.tables, n_tasks=setting.n_tasks, service_order="srpt" if setting.order == SRPT else "fifo",
+            stealing=setting.stealing, min_chunk_bytes=setting.min_chunk_bytes, weights=self.weights)
+        cdef Py_ssize_t i
+        cdef bint copied = True
+        with nogil:
+            for i in range(copies.n_envs):
+                copied = copied and copies._continue(i, self, which[i], horizon)
+        if not copied:
+            raise MemoryError(f"no memory for {copies.n_envs} copies of environments")
+        return copies
+
+    cdef bint _continue(self, Py_ssize_t i, Batch source, Py_ssize_t j, int horizon) noexcept nogil:
+        """Make environment i a copy of environment j of another batch, in a world of its own."""
+        cdef Env* env = self.env(i)
+        cdef int k
+        if not env_copy(env, source.env(j)):
+            return False
+        env.setting = &self.setting
+        env.link_specs = &self.links[i, 0]
+        env.path_specs = &self.paths[i, 0]
+        env.workload = &self.workloads[i]
+        for k in range(self.setting.n_links):
+            env.links[k].spec = &self.links[i, k]
+        # What was completed before is none of its business.
+        if env.done_first >= 0:
+            slot_of(env, env.done_last).next = env.free_slot
+            env.free_slot = env.done_first
+            env.done_first = env.done_last = -1
+        if env.n_tasks > env.decided + horizon:
+            env.n_tasks = env.decided + horizon
+        self.state_of[i] = source.state_of[j]
+        return True
+
+    # --- looking ---
+
+    def effective_masks(self, const uint32_t[::1] masks, uint32_t[:, ::1] out):
+        """What each of `masks` comes to for the waiting tasks, uint32[n_envs, n_masks]; 0: to nothing."""
+        cdef int64_t chunks[16]
+        cdef Env* env
+        cdef uint32_t mask
+        cdef Py_ssize_t i, k
+        with nogil:
+            for i in range(self.n_envs):
+                env = self.env(i)
+                for k in range(masks.shape[0]):
+                    mask = masks[k] & env.paths.up
+                    # With stealing, a stream that gets no chunk may take one over.
+                    if mask and not env.over and not self.setting.stealing:
+                        mask = split_chunks(&env.paths, &env.demand, mask, WATER_FILLING, chunks)
+                    out[i, k] = mask
+
+    def expected_times(self, const uint32_t[:, ::1] masks, double[:, ::1] out):
+        """When the waiting tasks would be through by water-filling over each of `masks`, in seconds from now.
+
+        uint32[n_envs, k] to float64[n_envs, k], by the estimates that a decision goes by; infinite where
+        no stream of a mask is up, or the episode is over.
+        """
+        cdef int64_t chunks[16]
+        cdef const Env* env
+        cdef uint32_t mask
+        cdef Py_ssize_t i, k
+        with nogil:
+            for i in range(self.n_envs):
+                env = self.env(i)
+                for k in range(masks.shape[1]):
+                    mask = masks[i, k] & env.paths.up
+                    out[i, k] = INFINITY
+                    if mask and not env.over:
+                        mask = split_chunks(&env.paths, &env.demand, mask, WATER_FILLING, chunks)
+                        out[i, k] = completion_time_s(chunks, env.paths.rate_Bps, env.paths.delay_s, mask)
+
+    def now_s(self):
+        """float64[n_envs]"""
+        return np.array([self.env(i).now_s for i in range(self.n_envs)])
+
+    def over(self):
+        """bool[n_envs]: the episode's tasks are all through."""
+        cdef uint8_t[::1] out = np.empty(self.n_envs, dtype=np.uint8)
+        cdef Py_ssize_t i
+        for i in range(self.n_envs):
+            out[i] = self.env(i).over
+        return np.asarray(out).view(np.bool_)
+
+    def up(self):
+        """uint32[n_envs]: masks of the streams that may carry the waiting task."""
+        cdef uint32_t[::1] out = np.empty(self.n_envs, dtype=np.uint32)
+        cdef Py_ssize_t i
+        for i in range(self.n_envs):
+            out[i] = self.env(i).paths.up
+        return np.asarray(out)
+
+    def waiting(self):
+        """What the waiting tasks ask and see: a dict of arrays [n_envs] and [n_envs, n]."""
+        cdef Py_ssize_t i, k, n = self.setting.n
+        cdef int64_t[::1] size = np.empty(self.n_envs, dtype=np.int64)
+        cdef double[:, ::1] task = np.empty((3, self.n_envs))
+        cdef double[:, :, ::1] seen = np.empty((3, self.n_envs, n))
+        cdef const Env* env
+        for i in range(self.n_envs):
+            env = self.env(i)
+            size[i] = env.arrival.size_bytes
+            task[0, i] = env.arrival.priority
+            task[1, i] = env.arrival.deadline_s
+            task[2, i] = env.arrival.at_s
+            for k in range(n):
+                seen[0, i, k] = env.paths.rate_Bps[k]
+                seen[1, i, k] = env.metrics[k].latency_s
+                seen[2, i, k] = env.paths.work_ahead_s[k]
+        figures, paths = np.asarray(task), np.asarray(seen)
+        return {
+            "size_bytes": np.asarray(size), "priority": figures[0], "deadline_s": figures[1],
+            "arrived_at_s": figures[2], "rate_Bps": paths[0], "latency_s": paths[1],
+            "work_ahead_s": paths[2], "up": self.up(),
+        }
+
+    def world(self):
+        """The truth at present: capacity_Bps[n_envs, n_links] and outage[n_envs, n]."""
+        cdef Py_ssize_t i, k
+        cdef double[:, ::1] capacity = np.empty((self.n_envs, self.setting.n_links))
+        cdef uint8_t[:, ::1] outage = np.empty((self.n_envs, self.setting.n), dtype=np.uint8)
+        for i in range(self.n_envs):
+            env_sync_links(self.env(i))
+            for k in range(self.setting.n_links):
+                capacity[i, k] = self.env(i).links[k].capacity_Bps
+            for k in range(self.setting.n):
+                outage[i, k] = self.env(i).streams[k].in_outage
+        return {"capacity_Bps": np.asarray(capacity), "outage": np.asarray(outage).view(np.bool_)}
+
+    def counters(self):
+        """Bytes since the episodes began, int64[n_envs] each, and what the streams' rates add up to."""
+        cdef Py_ssize_t i, k
+        cdef int64_t[:, ::1] counts = np.empty((4, self.n_envs), dtype=np.int64)
+        cdef double[:, ::1] carried = np.empty((self.n_envs, self.setting.n))
+        for i in range(self.n_envs):
+            counts[0, i] = self.env(i).delivered_bytes
+            counts[1, i] = self.env(i).resent_bytes
+            counts[2, i] = self.env(i).sent_bytes
+            counts[3, i] = self.env(i).in_flight
+            for k in range(self.setting.n):
+                carried[i, k] = self.env(i).streams[k].carried
+        totals = np.asarray(counts)
+        return {"delivered_bytes": totals[0], "resent_bytes": totals[1], "sent_bytes": totals[2],
+                "in_flight": totals[3], "carried_bytes": np.asarray(carried)}
+
+    def completed(self):
+        """OUTCOME[.]: the tasks that were completed during the last step, by environment, then by time."""
+        cdef Py_ssize_t i, k = 0, count = 0
+        cdef int slot
+        cdef const Slot* task
+        cdef Completed* row
+        cdef char[::1] bytes_of
+        for i in range(self.n_envs):
+            slot = self.env(i).done_first
+            while slot >= 0:
+                count += 1
+                slot = slot_of(self.env(i), slot).next
+        out = np.zeros(count, dtype=OUTCOME)
+        bytes_of = out.view(np.int8) if count else _NOTHING
+        for i in range(self.n_envs):
+            slot = self.env(i).done_first
+            while slot >= 0:
+                task = slot_of(self.env(i), slot)
+                row = <Completed*>&bytes_of[k * sizeof(Completed)]
+                row.env = i
+                row.task = task.task
+                row.size_bytes = task.arrival.size_bytes
+                row.priority = task.arrival.priority
+                row.mask = task.mask
+                row.streams = task.streams
+                row.arrived_at_s = task.arrival.at_s
+                row.completed_at_s = task.last_finish_s
+                row.deadline_s = task.arrival.deadline_s
+                row.reference_time_s = reference_s(self.env(i), task.arrival.size_bytes)
+                row.expected_time_s = task.expected_s
+                row.retransmitted_bytes = task.resent
+                row.imbalance = 1.0 - (task.first_finish_s - task.arrival.at_s) / (
+                    task.last_finish_s - task.arrival.at_s)
+                row.reward = task.reward
+                row.propensity = task.propensity
+                row.success = task.success
+                row.explored = task.explored
+                k += 1
+                slot = task.next
+        return out
+
+    def transitions(self):
+        """State and next state, float32[., 2, state_dim], of the tasks in `completed`, in its order.
+
+        The next state is the one that the following decision of the episode was made in.
+        """
+        cdef Py_ssize_t i, k = 0, count = 0
+        cdef int slot
+        if not self.setting.keep_states:
+            raise ValueError("the states of tasks in flight are not kept: pass keep_states=True")
+        cdef size_t size = 2 * self.setting.state_dim * sizeof(float)
+        for i in range(self.n_envs):
+            slot = self.env(i).done_first
+            while slot >= 0:
+                count += 1
+                slot = slot_of(self.env(i), slot).next
+        cdef float[:, :, ::1] out
+        out = np.empty((count, 2, self.setting.state_dim), dtype=np.float32)
+        for i in range(self.n_envs):
+            slot = self.env(i).done_first
+            while slot >= 0:
+                memcpy(&out[k, 0, 0], self.env(i).vectors + slot * 2 * self.setting.state_dim, size)
+                k += 1
+                slot = slot_of(self.env(i), slot).next
+        return np.asarray(out)
+
+    def service_intervals(self):
+        """TIMELINE[.] of environment 0, in the order in which the intervals ended."""
+        cdef Py_ssize_t size = self.timeline.count * sizeof(Interval)
+        if self.timeline.count == 0:
+            return np.zeros(0, dtype=TIMELINE)
+        return np.frombuffer((<char*>self.timeline.intervals)[:size], dtype=TIMELINE).copy()
+
+    def memory_bytes(self):
+        """What the environments occupy, worlds and states included."""
+        cdef Py_ssize_t i
+        cdef size_t total = self.n_envs * self.stride
+        for i in range(self.n_envs):
+            total += self.env(i).n_slots * self.setting.slot_bytes
+            if self.setting.keep_states:
+                total += self.env(i).n_slots * 2 * self.setting.state_dim * sizeof(float)
+        tables = (self.links, self.paths, self.workloads, self.states)
+        return total + sum(np.asarray(table).nbytes for table in tables)

@@ -1,0 +1,50 @@
+"""A clairvoyant's choice: every action is tried in a copy of the world, with the future as it will be.
+
+One step of policy improvement over a classical rule (a rollout, in the sense of Bertsekas, Tsitsiklis
+and Wu, "Rollout algorithms for combinatorial optimization", J. Heuristics 3, 1997), with perfect
+knowledge of arrivals, links and faults. The aim is the least mean log slowdown.
+"""
+from libc.math cimport INFINITY
+from libc.stdint cimport int64_t, uint32_t
+
+from itp._core.alloc cimport WATER_FILLING
+from itp._core.sim.env cimport Env
+from itp._core.heuristic cimport split_chunks
+from itp._core.sim.rivals cimport choose_for
+from itp._core.sim.sim cimport env_copy, env_step
+
+
+cdef double _future(const Env* env, Env* scratch, uint32_t mask, int horizon, int rule) noexcept nogil:
+    """Sum of the log slowdowns of all tasks now in flight or among the next `horizon`."""
+    cdef int split
+    if not env_copy(scratch, env):
+        return -INFINITY
+    scratch.tracks_cost = True
+    scratch.cost = 0.0
+    if scratch.decided + horizon < scratch.n_tasks:
+        scratch.n_tasks = scratch.decided + horizon
+    env_step(scratch, mask, WATER_FILLING, 1.0, False)
+    while not scratch.over and not scratch.out_of_memory:
+        mask = choose_for(scratch, rule, &split)
+        env_step(scratch, mask, split, 1.0, False)
+    return -INFINITY if scratch.out_of_memory else scratch.cost
+
+
+cdef uint32_t look_ahead(const Env* env, Env* scratch, int horizon, int rule) noexcept nogil:
+    cdef int64_t chunks[16]
+    cdef uint32_t mask, best = 0
+    cdef double cost, least = INFINITY
+    for mask in range(1, <uint32_t>1 << env.setting.n):
+        if mask & ~env.paths.up:
+            continue
+        # Without stealing, an action that leaves a stream out is the action without it.
+        if not env.setting.stealing and split_chunks(&env.paths, &env.demand, mask, WATER_FILLING,
+                                                     chunks) != mask:
+            continue
+        cost = _future(env, scratch, mask, horizon, rule)
+        if cost == -INFINITY:
+            return 0
+        if cost < least:
+            least = cost
+            best = mask
+    return best

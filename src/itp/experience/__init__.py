@@ -1,0 +1,1 @@
+"""Decisions joined with their outcomes: the record, the log, its reader, exports."""

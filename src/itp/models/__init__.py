@@ -1,0 +1,1 @@
+"""Q-networks: read, verified, and served by one of two engines."""

@@ -1,0 +1,59 @@
+"""What C and C++ need: where the header is, the table of functions, and models without Python."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from itp._core.capi import api_address, model_address
+from itp._core.decider import Served
+from itp.errors import ModelError
+from itp.models.load import load_model
+
+__all__ = ["NativeModel", "c_api", "get_include", "native_model"]
+
+
+class NativeModel:
+    """A verified model for deciders in C.
+
+    Attributes
+    ----------
+    address : int
+        Of its ``itp_model``; valid as long as this object lives.
+    version, sha256 : str
+
+    Notes
+    -----
+    Thread safety: immutable; any number of deciders in any threads may serve it at once.
+    """
+
+    def __init__(self, served: Served, sha256: str) -> None:
+        self._served = served
+        self.address = model_address(served)
+        self.version = served.version
+        self.sha256 = sha256
+
+
+def native_model(model: str | os.PathLike[str], service_order: str = "fifo") -> NativeModel:
+    """Load a model, a shipped name or a path, as ``TaskPartitioner`` does, for ``itp_api.serve``.
+
+    Raises
+    ------
+    ModelError
+        The file is bad, or its graph is no chain of dense layers.
+    """
+    loaded = load_model(model, service_order)
+    if loaded.net is None:
+        raise ModelError(f"{loaded.path}: has no compiled forward pass: {loaded.why_not_native}")
+    served = Served(loaded.version, net=loaded.net, calibration=loaded.calibration, guard=loaded.guard)
+    return NativeModel(served, loaded.sha256)
+
+
+def c_api() -> int:
+    """Address of the ``itp_api`` table; the capsule ``itp._core.capi.API`` holds the same."""
+    return api_address()
+
+
+def get_include() -> str:
+    """The folder of ``itp.h``, for the compiler's ``-I``."""
+    return str(Path(__file__).parents[1] / "include")

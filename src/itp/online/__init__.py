@@ -1,1 +1,0 @@
-"""Learning from production: what the fast loop writes and the slow loop reads."""

@@ -1,0 +1,56 @@
+"""The policies by name: the classical ones, the clairvoyant, and models."""
+
+from __future__ import annotations
+
+import difflib
+
+from itp.models.load import shipped_models
+from itp.policies.base import Policy
+from itp.policies.rules import Oracle, Rule
+from itp.policies.served import is_model, policy_of
+from itp.policies.tuned import LinUcb, SizeInterval
+from itp.sim.simulator import RULES
+
+CLASSICAL = (
+    "round_robin",
+    "random",
+    "equal_split",
+    "proportional",
+    "score",
+    "single_best",
+    "min_rtt",
+    "least_completion_time",
+    "least_completion_time_proportional",
+    "size_interval",
+    "pull",
+    "linucb",
+)
+"""All but the clairvoyant."""
+
+NAMES = (*CLASSICAL, "oracle")
+
+
+def make(name: str) -> Policy:
+    """The policy of this name, or of this model: see ``itp.policies.served``.
+
+    Raises
+    ------
+    ValueError
+        There is none; the message says which there are.
+    ModelError
+        No file of a model is there.
+    """
+    if name in RULES:
+        return Rule(name)
+    if name == "size_interval":
+        return SizeInterval()
+    if name == "linucb":
+        return LinUcb()
+    if name == "oracle":
+        return Oracle()
+    if is_model(name):
+        return policy_of(name)
+    known = (*NAMES, *shipped_models())
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"no policy is named {name!r}{hint} There are: {', '.join(known)}, and .onnx files")

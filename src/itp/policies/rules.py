@@ -1,0 +1,60 @@
+"""The classical policies that a learned one is held against, and the clairvoyant above them.
+
+========================================  ==========================================================
+``round_robin``, ``random``               one stream after the other; a random set of streams
+``equal_split``, ``proportional``         all streams; equal chunks, or in proportion to capacity
+``score``                                 bandwidth x success / (latency x (1 + congestion)), best one;
+                                          the two best beyond 100 MB below priority 0.5
+``single_best``                           the stream that would finish the whole task first (least work
+                                          left, for unequal servers: Harchol-Balter, Crovella and Murta,
+                                          J. Parallel and Distributed Computing 59, 1999)
+``min_rtt``                               least latency first: the kernel's default MPTCP scheduler
+                                          (Paasch et al., "Experimental evaluation of multipath TCP
+                                          schedulers", CSWS 2014), a task at a time
+``least_completion_time``                 all subsets by water-filling; the least estimated completion time
+                                          (as earliest completion first, Lim et al., "ECF: an MPTCP path
+                                          scheduler", CoNEXT 2017, for whole tasks)
+``least_completion_time_proportional``    the same with chunks in proportion to capacity
+``size_interval``                         task assignment by size (SITA; Harchol-Balter et al., as above),
+                                          cut-offs and order tuned on training seeds
+``pull``                                  all streams; one that runs dry takes over what others have left
+                                          (work stealing, Blumofe and Leiserson, J. ACM 46(5), 1999)
+``linucb``                                contextual bandit on the same state (Li et al., WWW 2010), its
+                                          exploration tuned, trained on training seeds
+``oracle``                                tries every action in a copy of the world (``_core.sim.lookahead``)
+========================================  ==========================================================
+"""
+
+from __future__ import annotations
+
+from itp.policies.base import Choice
+from itp.sim.simulator import Simulator
+
+
+class Rule:
+    """One of the compiled rules."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def begin(self, sim: Simulator) -> None:
+        """Nothing to prepare."""
+
+    def act(self, sim: Simulator) -> Choice:
+        return sim.choose(self.name)
+
+
+class Oracle:
+    """A clairvoyant: one step of policy improvement over a rule, in the future as it will be."""
+
+    name = "oracle"
+
+    def __init__(self, horizon: int = 30, rule: str = "least_completion_time") -> None:
+        self.horizon = horizon
+        self.rule = rule
+
+    def begin(self, sim: Simulator) -> None:
+        """Nothing to prepare."""
+
+    def act(self, sim: Simulator) -> Choice:
+        return sim.look_ahead(self.horizon, self.rule)

@@ -1,0 +1,1 @@
+"""Simulated worlds: scenarios, the simulator over them, and Gymnasium environments."""

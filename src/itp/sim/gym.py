@@ -1,0 +1,192 @@
+"""Gymnasium environments over the simulator: ``itp/Partition-v0``, single and vectorised.
+
+A step decides for one task; its reward is the sum of the rewards of all tasks that are completed
+before the next decision. An episode ends (terminated) when all its tasks are completed.
+``itp.sim.registration`` tells how Gymnasium gets to know them; the extra ``gym`` installs Gymnasium.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from itp.errors import MissingExtraError
+from itp.sim.registration import register
+from itp.sim.scenario import Scenario
+from itp.sim.simulator import Simulator
+
+try:
+    import gymnasium
+    from gymnasium.spaces import Box, Discrete
+    from gymnasium.utils.seeding import np_random
+    from gymnasium.vector import AutoresetMode, VectorEnv
+    from gymnasium.vector.utils import batch_space
+except ModuleNotFoundError as error:
+    if error.name != "gymnasium":
+        raise
+    raise MissingExtraError("itp.sim.gym needs gymnasium: pip install 'itp[gym]'") from None
+
+__all__ = ["PartitionEnv", "PartitionVectorEnv"]
+
+State = NDArray[np.float32]
+Info = dict[str, Any]
+AnyScenario = str | os.PathLike[str] | Mapping[str, Any] | Scenario
+
+# Worlds are drawn from these: 63 bits, as NumPy's generators know no more.
+_WORLDS = 2**63
+
+
+def _spaces(sim: Simulator) -> tuple[Box[np.float32], Discrete[np.int64]]:
+    states: Box[np.float32] = Box(0.0, 1.0, (sim.state_dim,), np.float32)
+    return states, Discrete(sim.n_actions)
+
+
+class PartitionEnv(gymnasium.Env[State, np.int64]):
+    """One environment; every episode is another world of the scenario.
+
+    Parameters
+    ----------
+    scenario, service_order, load, tasks
+        As for ``itp.Simulator``.
+
+    Notes
+    -----
+    Observations are the state vector (float32[4 n + 4], in [0, 1]), after the last decision zeros.
+    Actions are numbered as in ``itp.actions``; streams that are down are left out of one. ``info`` holds
+    ``action_mask`` (bool[n_actions]) and ``seed`` (of the world).
+
+    Attributes
+    ----------
+    simulator : Simulator
+        Of one environment: ``simulator.completed()`` are the tasks completed during the last step.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (Gymnasium's own form)
+
+    def __init__(
+        self,
+        scenario: AnyScenario = "mixed",
+        *,
+        service_order: str | None = None,
+        load: float | None = None,
+        tasks: int | None = None,
+    ) -> None:
+        self.simulator = Simulator(scenario, service_order=service_order, load=load, tasks=tasks)
+        self.observation_space, self.action_space = _spaces(self.simulator)
+
+    def reset(
+        self,
+        *,
+        seed: int | None = None,
+        options: dict[str, Any] | None = None,  # noqa: ARG002 (there are none)
+    ) -> tuple[State, Info]:
+        super().reset(seed=seed)
+        self.simulator.reset([int(self.np_random.integers(_WORLDS))])
+        return self.simulator.states[0].copy(), self._info()
+
+    def step(self, action: np.int64) -> tuple[State, float, bool, bool, Info]:
+        reward = float(self.simulator.step(np.array([action]))[0])
+        over = bool(self.simulator.done[0])
+        return self.simulator.states[0].copy(), reward, over, False, self._info()
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """bool[n_actions]: what is open to the waiting task; sb3-contrib's maskable agents call this."""
+        mask: NDArray[np.bool_] = self.simulator.action_masks[0]
+        return mask
+
+    def _info(self) -> Info:
+        return {"action_mask": self.action_masks(), "seed": int(self.simulator.seeds[0])}
+
+
+class PartitionVectorEnv(VectorEnv[State, NDArray[np.int64], NDArray[Any]]):
+    """Many environments, stepped by one call into compiled code.
+
+    Parameters
+    ----------
+    num_envs : int
+    scenario, service_order, load, tasks, threads
+        As for ``itp.Simulator``.
+
+    Notes
+    -----
+    Each behaves as a `PartitionEnv` of its own: ``reset(seed=s)`` seeds them with s, s + 1, and so on,
+    ``reset(seed=[...])`` one by one. An environment whose episode is over begins the next one with the
+    following step, whose action it does not read (``AutoresetMode.NEXT_STEP``). ``infos`` as for a
+    single environment, with a leading dimension.
+
+    Attributes
+    ----------
+    simulator : Simulator
+        ``simulator.completed()`` are the tasks completed during the last step, of all environments.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        scenario: AnyScenario = "mixed",
+        *,
+        service_order: str | None = None,
+        load: float | None = None,
+        tasks: int | None = None,
+        threads: int = 1,
+    ) -> None:
+        self.simulator = Simulator(
+            scenario, n_envs=num_envs, service_order=service_order, load=load, tasks=tasks, threads=threads
+        )
+        self.num_envs = num_envs
+        self.single_observation_space, self.single_action_space = _spaces(self.simulator)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._generators = [np_random()[0] for _ in range(num_envs)]
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,  # noqa: ARG002 (there are none)
+    ) -> tuple[State, Info]:
+        if seed is None:
+            seeds: Sequence[int | None] = [None] * self.num_envs
+        elif isinstance(seed, (int, np.integer)):
+            super().reset(seed=int(seed))
+            seeds = range(int(seed), int(seed) + self.num_envs)
+        else:
+            seeds = seed
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"seed: expected {self.num_envs} seeds, one an environment; got {len(seeds)}")
+        for env, one in enumerate(seeds):
+            if one is not None:
+                self._generators[env] = np_random(one)[0]
+        self._begin(np.ones(self.num_envs, dtype=np.bool_))
+        return self.simulator.states.copy(), self._info()
+
+    def step(
+        self, actions: NDArray[np.int64]
+    ) -> tuple[State, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], Info]:
+        over = self.simulator.done
+        rewards = self.simulator.step(actions)
+        if over.any():
+            self._begin(over)
+        truncated = np.zeros(self.num_envs, dtype=np.bool_)
+        return self.simulator.states.copy(), rewards, self.simulator.done, truncated, self._info()
+
+    def _begin(self, which: NDArray[np.bool_]) -> None:
+        """Begin another episode in some environments, each in a world that its own generator draws."""
+        seeds = self.simulator.seeds.copy()
+        for env in np.flatnonzero(which):
+            seeds[env] = self._generators[env].integers(_WORLDS)
+        self.simulator.reset(seeds, only=which)
+
+    def _info(self) -> Info:
+        info: Info = {"action_mask": self.simulator.action_masks, "seed": self.simulator.seeds.copy()}
+        # Gymnasium's wrappers ask which environments have something to say.
+        return info | {f"_{key}": np.ones(self.num_envs, dtype=np.bool_) for key in info}
+
+
+register()

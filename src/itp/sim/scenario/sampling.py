@@ -1,0 +1,242 @@
+"""Drawing worlds: every number a pure function of (scenario, seed), all seeds at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from itp._core.sim.world import LINK, PATH, SIZE_KINDS, WORKLOAD
+from itp.sim.scenario.capacity import MAX_LOAD, mean_size_bytes, path_goodput_Bps, positive_part
+from itp.sim.scenario.draws import Floats, Seeds, uniform
+from itp.sim.scenario.file import Spec
+from itp.sim.scenario.links import Link, goodput_Bps
+
+# What iperf3 puts on the wire for 1400 bytes of payload.
+UDP_WIRE = 1428 / 1400
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawn:
+    """One direction of E worlds with n paths and L links.
+
+    Attributes
+    ----------
+    links, paths : LINK (E, L), PATH (E, n)
+    rate_mbit, queue_bytes : float64 (E, L)
+        Of each link, as the lab wants them.
+    mean_Bps : float64 (E, L)
+        What each link carries for us on average.
+    loss : float64 (E, n)
+        Of each path, on average.
+    order : int64 (E, n)
+        Which of the file's paths each path is.
+    """
+
+    links: NDArray[Any]
+    paths: NDArray[Any]
+    rate_mbit: Floats
+    queue_bytes: Floats
+    mean_Bps: Floats
+    loss: Floats
+    order: NDArray[np.intp]
+
+
+def value(link: Link, key: str, seeds: Seeds, default: float = 0.0) -> Floats:
+    """One of a link's numbers for each seed."""
+    number = link.numbers.get(key)
+    return np.full(len(seeds), default) if number is None else number.draw(seeds, f"{link.place}.{key}")
+
+
+def _picks(link: Link, what: str, count: int, seeds: Seeds) -> NDArray[np.intp]:
+    return (uniform(seeds, f"{link.place}.{what}") * count).astype(np.intp)
+
+
+def _of_block(link: Link, name: str, seeds: Seeds) -> NDArray[Any]:
+    """An attribute of the block of rows that each seed takes."""
+    return np.array([getattr(block, name) for block in link.blocks])[
+        _picks(link, "trace", len(link.blocks), seeds)
+    ]
+
+
+def delay_ms(link: Link, seeds: Seeds) -> Floats:
+    """One-way propagation delay."""
+    if link.regions is not None:
+        ms: Floats = 0.5 * link.regions[_picks(link, "regions", len(link.regions), seeds), 1]
+        return ms
+    if "delay_ms" in link.numbers:
+        return value(link, "delay_ms", seeds)
+    return 0.5 * value(link, "rtt_ms", seeds)
+
+
+def _rate_mbit(link: Link, seeds: Seeds, mtu: int) -> Floats:
+    if link.regions is not None:
+        mbit: Floats = link.regions[_picks(link, "regions", len(link.regions), seeds), 0]
+        return mbit
+    if "rate_mbit" in link.numbers:
+        return value(link, "rate_mbit", seeds)
+    if link.blocks:
+        return np.asarray(_of_block(link, "mean_Bps", seeds) / goodput_Bps(mtu), np.float64)
+    return np.full(len(seeds), np.inf)
+
+
+def draw(spec: Spec, seeds: Seeds, side: str = "ab") -> Drawn:
+    """The links and paths of one direction, a world for each seed."""
+    n, count = len(spec.paths), len(seeds)
+    own = [sides[side] for sides in (*spec.paths, *spec.shared)]
+    rate = np.stack([_rate_mbit(link, seeds, spec.mtu) for link in own], axis=1)
+    if spec.total_mbit is not None:
+        rate[:, :n] *= (spec.total_mbit.draw(seeds, "total_mbit") / rate[:, :n].sum(axis=1))[:, None]
+    for i, k in enumerate(spec.member_of):
+        if k >= 0 and not own[i].has_rate:
+            rate[:, i] = rate[:, n + k]
+    links, paths = np.zeros((count, len(own)), LINK), np.zeros((count, n), PATH)
+    queue, mean, loss = np.empty_like(rate), np.empty_like(rate), np.empty((count, n))
+    udp, flows = _background(links, spec, seeds, side)
+    for j, link in enumerate(own):
+        _fill_link(links[:, j], link, seeds, rate[:, j] * goodput_Bps(spec.mtu))
+        mean[:, j] = _mean_Bps(links[:, j], link, seeds, udp[:, j], flows[:, j])
+        queue[:, j] = _queue_bytes(link, seeds, rate[:, j], spec.mtu)
+    for i, k in enumerate(spec.member_of):
+        # The queue that fills is that of the tighter of the links on the way.
+        tight = (rate[:, n + k] < rate[:, i]) if k >= 0 else np.zeros(count, bool)
+        queue_bytes, rate_mbit = (np.where(tight, table[:, n + k], table[:, i]) for table in (queue, rate))
+        paths["queue_s"][:, i] = queue_bytes / (rate_mbit * 125000.0)
+        paths["shared"][:, i] = n + k if k >= 0 else -1
+        loss[:, i] = _fill_path(paths[:, i], own[i], spec.paths[i]["ba" if side == "ab" else "ab"], seeds)
+    order = np.tile(np.arange(n), (count, 1))
+    if spec.shuffle:
+        keys = np.stack([uniform(seeds, f"shuffle[{i + 1}]") for i in range(n)], axis=1)
+        order = np.argsort(keys, axis=1, kind="stable")
+        for table in (links, rate, queue, mean, paths, loss):
+            table[:, :n] = np.take_along_axis(table[:, :n], order, axis=1)
+    return Drawn(links, paths, rate, queue, mean, loss, order)
+
+
+def _fill_link(to: NDArray[Any], link: Link, seeds: Seeds, rate_Bps: Floats) -> None:
+    to["rate_Bps"] = rate_Bps
+    to["load"] = value(link, "load", seeds)
+    to["burst_on_s"] = 1e-3 * value(link, "burst_ms.on", seeds)
+    to["burst_off_s"] = 1e-3 * value(link, "burst_ms.off", seeds)
+    to["noise"] = value(link, "noise.sd", seeds)
+    to["noise_tau_s"] = value(link, "noise.tau_s", seeds)
+    to["day_load"] = value(link, "day.load", seeds)
+    to["day_peak"] = value(link, "day.peak", seeds)
+    if link.blocks:
+        to["row_first"] = _of_block(link, "first", seeds)
+        to["row_count"] = _of_block(link, "count", seeds)
+        to["loop_s"] = _of_block(link, "loop_s", seeds)
+
+
+def _mean_Bps(drawn: NDArray[Any], link: Link, seeds: Seeds, udp_Bps: Floats, flows: Floats) -> Floats:
+    rate: Floats = drawn["rate_Bps"].copy()
+    load: Floats = drawn["load"].copy()
+    if link.blocks:
+        for values, name in ((rate, "mean_Bps"), (load, "mean_load")):
+            said = _of_block(link, name, seeds)
+            np.copyto(values, said, where=~np.isnan(said))
+    on, off = drawn["burst_on_s"], drawn["burst_off_s"]
+    share = np.where(on > 0, on / np.maximum(on + off, 1e-12), 1.0)
+    load = share * np.minimum(load / share, MAX_LOAD) + 0.5 * drawn["day_load"]
+    load = np.minimum(positive_part(load, drawn["noise"]), MAX_LOAD)
+    free: Floats = np.maximum(rate * (1.0 - load) - udp_Bps, (1.0 - MAX_LOAD) * rate)
+    return free / (1.0 + flows)
+
+
+def _queue_bytes(link: Link, seeds: Seeds, rate_mbit: Floats, mtu: int) -> Floats:
+    """Drop-tail queue: one round trip by default, at least 20 ms; as in the lab."""
+    if "queue_bytes" in link.numbers:
+        return np.maximum(value(link, "queue_bytes", seeds), mtu)
+    if "queue_ms" in link.numbers:
+        queue_ms = value(link, "queue_ms", seeds)
+    else:
+        queue_ms = np.maximum(20.0, 2.0 * delay_ms(link, seeds))
+    return np.maximum(10.0 * mtu, rate_mbit * 125.0 * queue_ms)
+
+
+def _fill_path(to: NDArray[Any], link: Link, back: Link, seeds: Seeds) -> Floats:
+    """Fill everything but queue and shared link; return the mean loss."""
+    to["delay_s"] = 1e-3 * delay_ms(link, seeds)
+    to["ack_delay_s"] = 1e-3 * delay_ms(back, seeds)
+    to["jitter_s"] = 1e-3 * value(link, "jitter_ms", seeds)
+    single, in_bursts = (0.01 * value(link, key, seeds) for key in ("loss_pct", "ge.loss_pct"))
+    mean_burst = value(link, "ge.burst_packets", seeds, 1.0)
+    to["loss"] = 1.0 - (1.0 - single) * (1.0 - in_bursts)
+    events = single + in_bursts / mean_burst
+    to["burst_packets"] = np.where(events > 0, (single + in_bursts) / np.where(events > 0, events, 1.0), 1.0)
+    to["cc"] = value(link, "cc", seeds, 1.0)
+    to["outage_first"], to["outage_count"] = link.outage_first, len(link.outages)
+    to["outage_period_s"] = link.outage_period_s
+    to["up_s"] = value(link, "random_outages.up_s", seeds)
+    to["down_s"] = value(link, "random_outages.down_s", seeds)
+    loss: Floats = to["loss"].copy()
+    if link.blocks:
+        said = _of_block(link, "mean_loss", seeds)
+        np.copyto(loss, said, where=~np.isnan(said))
+    return loss
+
+
+def _background(links: NDArray[Any], spec: Spec, seeds: Seeds, side: str) -> tuple[Floats, Floats]:
+    """Fill in background traffic, on a path's own link and the shared one; return what of it lasts."""
+    n = len(spec.paths)
+    udp, flows = np.zeros(links.shape), np.zeros(links.shape)
+    for entry in spec.background:
+        if entry.side != side:
+            continue
+        k = spec.member_of[entry.path]
+        for j in (entry.path, n + k) if k >= 0 else (entry.path,):
+            if entry.udp_mbit is not None:
+                mbit = entry.udp_mbit.draw(seeds, f"{entry.place}.udp_mbit") * entry.flows * UDP_WIRE
+                links["udp_Bps"][:, j] += mbit * goodput_Bps(spec.mtu)
+            else:
+                links["flows"][:, j] += entry.flows
+            links["background_start_s"][:, j] = entry.start_s
+            links["background_end_s"][:, j] = entry.start_s + entry.seconds if entry.seconds else np.inf
+            if not entry.seconds:
+                udp[:, j], flows[:, j] = links["udp_Bps"][:, j], links["flows"][:, j]
+    return udp, flows
+
+
+def capacity_Bps(drawn: Drawn, spec: Spec) -> Floats:
+    """What all streams of each world carry together on average."""
+    n = len(spec.paths)
+    paths = drawn.paths
+    up_s, down_s = paths["up_s"], paths["down_s"]
+    fixed = [_outage_share(sides["ab"]) for sides in spec.paths]
+    alive = (1.0 - np.array(fixed)[drawn.order]) * np.where(
+        up_s > 0, up_s / np.maximum(up_s + down_s, 1e-12), 1.0
+    )
+    rtt_s = paths["delay_s"] + paths["ack_delay_s"]
+    each = (
+        path_goodput_Bps(drawn.mean_Bps[:, :n], rtt_s, drawn.loss, paths["burst_packets"], paths["cc"] == 0)
+        * alive
+    )
+    total: Floats = np.where(paths["shared"] < 0, each, 0.0).sum(axis=1)
+    for j in range(n, drawn.links.shape[1]):
+        total += np.minimum(np.where(paths["shared"] == j, each, 0.0).sum(axis=1), drawn.mean_Bps[:, j])
+    return total
+
+
+def _outage_share(link: Link) -> float:
+    if not link.outage_period_s:
+        return 0.0
+    return float((link.outages[:, 1] - link.outages[:, 0]).sum()) / link.outage_period_s
+
+
+def draw_workload(spec: Spec, seeds: Seeds, capacity: Floats) -> NDArray[Any]:
+    """What is asked of each world that can carry `capacity`."""
+    load = spec.workload
+    out = np.zeros(len(seeds), WORKLOAD)
+    drawn = {key: number.draw(seeds, f"workload.{key}") for key, number in load.numbers.items()}
+    for key, values in drawn.items():
+        name = key.replace(".", "_")
+        if name in WORKLOAD.fields:  # type: ignore[operator]
+            out[name] = values
+    kind = SIZE_KINDS[load.size_kind]
+    mean = mean_size_bytes(kind, *(drawn[f"size.{key}"] for key in ("a", "b", "min", "max")))
+    out["arrivals_per_s"] = drawn["load"] * capacity / mean if load.tasks is None else 0.0
+    out["periodic"], out["size_kind"], out["warm"] = load.periodic, load.size_kind, load.warm
+    out["task_count"] = 0 if load.tasks is None else len(load.tasks)
+    return out

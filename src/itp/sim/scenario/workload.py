@@ -1,0 +1,145 @@
+"""The keys of ``[workload]``: arrivals, sizes, priorities, deadlines, and what is measured of the streams."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from itp._core.sim.world import SIZE_KINDS
+from itp.sim.scenario.draws import Floats, Number
+from itp.sim.scenario.node import Node, Range
+from itp.sim.scenario.tables import TIME
+
+MAX_TASKS = 10**6
+LOAD = Range("a fraction of the capacity", 1e-6, 100.0)
+MAX_SIZE_BYTES = 2.0**50
+
+_BYTES = Range("bytes", 1.0, MAX_SIZE_BYTES)
+_FRACTION = Range("a fraction", 0.0, 1.0)
+_SLACK = Range("times the reference time", 0.0, 1e6, above=True)
+_SIGMA = Range("sigma", 0.0, 5.0)
+_NUMBERS = {
+    "load": (LOAD, 0.6),
+    "day_s": (Range("seconds", 1e-3, 1e9), 86400.0),
+    "day_start": (_FRACTION, 0.0),
+    "estimate_noise": (_SIGMA, 0.1),
+    "stall_timeout_s": (Range("seconds", 1e-3, 3600.0), 0.5),
+    "urgent": (_FRACTION, 0.1),
+}
+WORKLOAD_KEYS = frozenset([*_NUMBERS, "arrivals", "size", "priority", "deadline", "warm", "tasks"])
+# The keys of each kind of size beside min_bytes and max_bytes, which two of them need.
+_SIZE_KEYS: tuple[dict[str, Range], ...] = (
+    {"bytes": _BYTES},
+    {"mean_bytes": _BYTES},
+    {"median_bytes": _BYTES, "sigma": _SIGMA},
+    {"shape": Range("shape", 0.05, 20.0)},
+    {},
+)
+_DEFAULT_SIZE = {"kind": "pareto", "shape": 1.0, "min_bytes": 50e3, "max_bytes": 50e6}
+_DEFAULT_PRIORITY = [0.25, 0.5]
+_DEFAULT_DEADLINE = {"share": 0.5, "low": 2.0, "high": 20.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What is asked of the streams.
+
+    Attributes
+    ----------
+    numbers : dict of str to Number
+        ``load``, ``day_s`` and so on, ``size.a``, ``size.b``, ``size.min``, ``size.max``, ``priority.low``,
+        ``priority.high``, ``deadline.share``, ``deadline.low``, ``deadline.high``.
+    size_kind : int
+        Index into `SIZE_KINDS`.
+    periodic, warm : bool
+    tasks : float64 (T, 4) or None
+        Explicit tasks, ``t_s, size_bytes, priority, deadline_s`` (infinite: none); None: they are drawn.
+    """
+
+    numbers: dict[str, Number]
+    size_kind: int
+    periodic: bool
+    warm: bool
+    tasks: Floats | None
+
+
+def read_workload(keys: Mapping[str, Node], whole: Node) -> Workload:
+    """The workload that the keys of ``[workload]`` describe, with defaults for those left out."""
+    numbers = {
+        key: keys[key].number(allowed) if key in keys else Number("fixed", (default,))
+        for key, (allowed, default) in _NUMBERS.items()
+    }
+    size_kind = _size(keys.get("size", Node(_DEFAULT_SIZE, whole.file, "workload.size")), numbers)
+    _between(
+        keys.get("priority", Node(_DEFAULT_PRIORITY, whole.file, "workload.priority")), "priority", numbers
+    )
+    _deadline(keys.get("deadline", Node(_DEFAULT_DEADLINE, whole.file, "workload.deadline")), numbers)
+    for key in ("load", "arrivals", "size", "priority", "urgent", "deadline"):
+        if key in keys and "tasks" in keys:
+            raise keys[key].refuse("contradicts the list of tasks, which says it for each of them")
+    return Workload(
+        numbers=numbers,
+        size_kind=size_kind,
+        periodic=keys["arrivals"].word(("poisson", "periodic")) == "periodic"
+        if "arrivals" in keys
+        else False,
+        warm=keys["warm"].flag() if "warm" in keys else True,
+        tasks=_tasks(keys["tasks"]) if "tasks" in keys else None,
+    )
+
+
+def _size(node: Node, numbers: dict[str, Number]) -> int:
+    if not isinstance(node.value, Mapping) or "kind" not in node.value:
+        raise node.fail("a table with kind, one of " + ", ".join(SIZE_KINDS))
+    kind = SIZE_KINDS.index(Node(node.value["kind"], node.file, f"{node.key}.kind").word(SIZE_KINDS))
+    ends = ("min_bytes", "max_bytes")
+    own = _SIZE_KEYS[kind]
+    truncated = SIZE_KINDS[kind] in ("pareto", "log_uniform")
+    keys = node.table(("kind", *ends, *own), required=(*own, *(ends if truncated else ())))
+    low = keys["min_bytes"].number(_BYTES) if "min_bytes" in keys else Number("fixed", (1.0,))
+    high = keys["max_bytes"].number(_BYTES) if "max_bytes" in keys else Number("fixed", (MAX_SIZE_BYTES,))
+    if low.high > high.low:
+        raise node.refuse(f"min_bytes ({low.high:g}) must not exceed max_bytes ({high.low:g})")
+    own_numbers = [keys[key].number(allowed) for key, allowed in own.items()]
+    if truncated:
+        own_numbers.insert(0, low)
+    numbers["size.a"] = own_numbers[0]
+    numbers["size.b"] = own_numbers[1] if len(own_numbers) > 1 else Number("fixed", (0.0,))
+    numbers["size.min"], numbers["size.max"] = low, high
+    return kind
+
+
+def _between(node: Node, key: str, numbers: dict[str, Number]) -> None:
+    low, high = (end.number(_FRACTION) for end in node.items("[lowest, highest]", 2, 2))
+    if low.high > high.low:
+        raise node.fail("[lowest, highest], in this order")
+    numbers[f"{key}.low"], numbers[f"{key}.high"] = low, high
+
+
+def _deadline(node: Node, numbers: dict[str, Number]) -> None:
+    keys = node.table(_DEFAULT_DEADLINE, required=_DEFAULT_DEADLINE)
+    numbers["deadline.share"] = keys["share"].number(_FRACTION)
+    low, high = keys["low"].number(_SLACK), keys["high"].number(_SLACK)
+    if low.high > high.low:
+        raise node.refuse(f"low ({low.high:g}) must not exceed high ({high.low:g})")
+    numbers["deadline.low"], numbers["deadline.high"] = low, high
+
+
+def _tasks(node: Node) -> Floats:
+    rows: list[list[float]] = []
+    for item in node.items("a list of tasks [t_s, size_bytes, priority, deadline_s]", 1, MAX_TASKS):
+        cells = item.items("a task [t_s, size_bytes, priority, deadline_s]", 2, 4)
+        row = [cells[0].plain(TIME), cells[1].plain(_BYTES), 0.5, math.inf]
+        if len(cells) > 2:
+            row[2] = cells[2].plain(_FRACTION)
+        if len(cells) > 3 and cells[3].value is not None:
+            row[3] = cells[3].plain(Range("seconds", 0.0, 1e9, above=True))
+        if rows and row[0] < rows[-1][0]:
+            raise item.refuse(f"time runs backwards: {row[0]:g} s follows {rows[-1][0]:g} s")
+        rows.append(row)
+    tasks = np.array(rows)
+    tasks.flags.writeable = False
+    return tasks

@@ -1,0 +1,503 @@
+"""The simulator: many worlds of one scenario, stepped side by side in compiled code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from itp import actions as action_sets
+from itp._core.replay.replay import PrioritizedReplayBuffer
+from itp._core.reward import RewardWeights
+from itp._core.sim.batch import OUTCOME, SPLITS, TIMELINE, Batch
+from itp._core.sim.rivals import RULES
+from itp.sim.scenario import Scenario, Worlds, load
+
+__all__ = ["OUTCOME", "RULES", "SPLITS", "TIMELINE", "Simulator", "masks_of_actions"]
+
+MIN_CHUNK_BYTES = 65536
+# Of one environment of four streams, tasks in flight and scratch included; it is refused before
+# memory runs out, not after.
+_ENV_BYTES = 20_000
+
+
+@cache
+def masks_of_actions(n_streams: int) -> NDArray[np.uint32]:
+    """The stream mask of every action, as ``itp.actions`` numbers them."""
+    masks = [sum(1 << stream for stream in streams) for streams in action_sets.stream_sets(n_streams)]
+    table = np.array(masks, dtype=np.uint32)
+    table.flags.writeable = False
+    return table
+
+
+class Simulator:
+    """Environments that each simulate one world of a scenario, from decision to decision.
+
+    A world is a pure function of the scenario and a seed: arrivals, sizes, links, faults and errors
+    of measurement never depend on what is decided, nor on the other environments. docs/physics.md
+    tells what is modelled.
+
+    Parameters
+    ----------
+    scenario : str, path, mapping or Scenario
+        A shipped family (``itp.sim.scenario.FAMILIES``), a file, or its content.
+    n_envs : int
+        How many environments.
+    seed : int
+        Environment i begins with world ``seed + i``; its next episodes are those of ``seed + i + n_envs``
+        and so on.
+    seeds : sequence of int, optional
+        The worlds, instead of `n_envs` and `seed`.
+    service_order : {"fifo", "srpt"}, optional
+        Instead of the scenario's own; ``srpt`` streams also steal work from each other.
+    load, tasks : optional
+        Instead of the scenario's own: offered load as a share of capacity, tasks an episode.
+    threads : int
+        The environments are divided among so many threads; results do not depend on it.
+    min_chunk_bytes : int
+        A stream whose share would be smaller is left out of a decision.
+    reward_weights : RewardWeights, optional
+    keep_states : bool
+        Remember the states of the tasks in flight, for `experiences` and `store`.
+    record_timeline : bool
+        Keep what the streams of environment 0 serve, for `timeline`.
+
+    Raises
+    ------
+    ScenarioError
+        The scenario is wrong.
+    MemoryError
+        So many environments would not fit into memory.
+
+    Notes
+    -----
+    Thread safety: none; one thread at a time.
+
+    Attributes
+    ----------
+    states : ndarray
+        float32[n_envs, 4 n_streams + 4]: the states that decisions are waited for in; a view.
+    seeds : ndarray
+        uint64[n_envs]: the worlds that run now; a view.
+    """
+
+    def __init__(
+        self,
+        scenario: str | os.PathLike[str] | Mapping[str, Any] | Scenario = "mixed",
+        n_envs: int = 1,
+        seed: int = 0,
+        *,
+        seeds: ArrayLike | None = None,
+        service_order: str | None = None,
+        load: float | None = None,
+        tasks: int | None = None,
+        threads: int = 1,
+        min_chunk_bytes: int = MIN_CHUNK_BYTES,
+        reward_weights: RewardWeights | None = None,
+        keep_states: bool = False,
+        record_timeline: bool = False,
+    ) -> None:
+        self.scenario = _scenario(scenario).with_options(service_order=service_order, load=load, tasks=tasks)
+        if seeds is None:
+            n_envs = _count("n_envs", n_envs)
+            seed = _seed(seed, n_envs)
+            _check_memory(n_envs)
+            first = np.arange(seed, seed + n_envs, dtype=np.uint64)
+        else:
+            first = _seed_array(seeds)
+            _check_memory(len(first))
+        if not 1 <= _integer("threads", threads) <= 256:
+            raise ValueError(f"threads = {threads!r}: expected 1 to 256")
+        worlds = self.scenario.sample(first)
+        self.n_tasks = worlds.n_tasks
+        self.keep_states = keep_states
+        batch = Batch(
+            worlds.links,
+            worlds.paths,
+            worlds.workload,
+            worlds.seeds,
+            worlds.rows,
+            worlds.outages,
+            worlds.tasks,
+            n_tasks=worlds.n_tasks,
+            service_order=worlds.service_order,
+            stealing=worlds.stealing,
+            min_chunk_bytes=_count("min_chunk_bytes", min_chunk_bytes),
+            weights=reward_weights or RewardWeights(),
+            keep_states=keep_states,
+            record_timeline=record_timeline,
+        )
+        self._hold(batch, worlds.paths.shape[1], threads)
+        self._each(self._batch.begin)
+
+    def _hold(self, batch: Batch, n_streams: int, threads: int) -> None:
+        self._batch = batch
+        self.n_envs = batch.n_envs
+        self.n_streams = n_streams
+        self.state_dim = 4 * n_streams + 4
+        self.n_actions = (1 << n_streams) - 1
+        self.states = batch.states
+        self.seeds = batch.seeds
+        self._masks = np.zeros(self.n_envs, dtype=np.uint32)
+        self._splits = np.zeros(self.n_envs, dtype=np.int32)
+        self._certain = np.ones(self.n_envs, dtype=np.float32)
+        self._chosen = np.zeros(self.n_envs, dtype=np.uint8)
+        self._ranges = _ranges(self.n_envs, threads)
+        self._pool = ThreadPoolExecutor(len(self._ranges)) if len(self._ranges) > 1 else None
+
+    # --- episodes ---
+
+    @property
+    def done(self) -> NDArray[np.bool_]:
+        """bool[n_envs]: all tasks of the episode are completed."""
+        return self._batch.over()
+
+    def reset(self, seeds: ArrayLike | None = None, *, only: NDArray[np.bool_] | None = None) -> None:
+        """Begin the episodes anew: of the same worlds, or of those of `seeds` (one an environment).
+
+        With `only` (bool[n_envs]) the others stay as they are.
+        """
+        fresh = self.seeds.copy() if seeds is None else _seed_array(seeds)
+        if len(fresh) != self.n_envs:
+            raise ValueError(f"seeds: expected {self.n_envs}, one an environment; got {len(fresh)}")
+        which = np.arange(self.n_envs) if only is None else np.flatnonzero(only)
+        if len(which):
+            self._begin(which, fresh[which])
+
+    def reset_done(self, only: NDArray[np.bool_] | None = None) -> int:
+        """Begin the next episode in the environments whose episode is over; returns how many.
+
+        The next world's seed is the present one plus `n_envs`. With `only` (bool[n_envs]) the others
+        stay as they are.
+        """
+        over = np.flatnonzero(self.done if only is None else self.done & only)
+        if len(over):
+            self._begin(over, self.seeds[over] + np.uint64(self.n_envs))
+        return len(over)
+
+    def _begin(self, which: NDArray[np.int64], seeds: NDArray[np.uint64]) -> None:
+        worlds: Worlds = self.scenario.sample(seeds)
+        self._batch.replace(which, worlds.links, worlds.paths, worlds.workload, worlds.seeds)
+
+    # --- decisions ---
+
+    @property
+    def action_masks(self) -> NDArray[np.bool_]:
+        """bool[n_envs, n_actions]: the actions open to the waiting tasks: all of their streams are up."""
+        closed = ~self._batch.up()
+        blocked = masks_of_actions(self.n_streams)[None, :] & closed[:, None]
+        return np.asarray(blocked == 0, dtype=np.bool_)
+
+    @property
+    def effective_actions(self) -> NDArray[np.int64]:
+        """int64[n_envs, n_actions]: the action that each one comes to for the waiting task.
+
+        Streams that are down are left out, and without stealing those whose share would be smaller than
+        the least chunk; -1 if none is left.
+        """
+        actions = masks_of_actions(self.n_streams)
+        masks = np.empty((self.n_envs, self.n_actions), dtype=np.uint32)
+        self._batch.effective_masks(actions, masks)
+        return _actions_of_masks(self.n_streams)[masks]
+
+    def expected_times(self, masks: NDArray[np.uint32]) -> NDArray[np.float64]:
+        """When the waiting tasks would be through by water-filling, as far as the estimates go.
+
+        Parameters
+        ----------
+        masks : ndarray
+            uint32[n_envs, k]: of streams; those that are down are left out.
+
+        Returns
+        -------
+        ndarray
+            float64[n_envs, k]: seconds from now; infinite where no stream is left, or the episode is over.
+        """
+        if masks.dtype != np.uint32 or masks.ndim != 2 or len(masks) != self.n_envs:
+            raise ValueError(
+                f"masks: expected uint32[{self.n_envs}, k]; got {masks.dtype}{list(masks.shape)}"
+            )
+        times = np.empty(masks.shape)
+        self._batch.expected_times(np.ascontiguousarray(masks), times)
+        return times
+
+    def step(
+        self,
+        actions: ArrayLike,
+        split: str = "water_filling",
+        *,
+        propensities: ArrayLike | None = None,
+        explored: ArrayLike | None = None,
+    ) -> NDArray[np.float64]:
+        """Decide in every environment and run each to its next decision, or to the end of its episode.
+
+        Parameters
+        ----------
+        actions : array_like of int
+            [n_envs], numbered as in ``itp.actions``. Streams that are down are left out; if none is
+            left, all that are up are taken. What stands for an environment that is done is not read.
+        split : {"water_filling", "proportional", "equal", "pull"}
+            How chunk sizes are found; ``pull``: idle streams take over what others have left.
+        propensities : array_like of float, optional
+            [n_envs], of the actions; 1 without.
+        explored : array_like of bool, optional
+            [n_envs]: which actions were drawn and not chosen; none without.
+
+        Returns
+        -------
+        rewards : ndarray
+            float64[n_envs]: of the tasks that were completed during the step.
+        """
+        chosen = np.asarray(actions)
+        if chosen.shape != (self.n_envs,) or chosen.dtype.kind not in "iu":
+            raise ValueError(
+                f"actions: expected {self.n_envs} integers; got {chosen.dtype}{list(chosen.shape)}"
+            )
+        if split not in SPLITS:
+            raise ValueError(f"split = {split!r}: expected one of {', '.join(SPLITS)}")
+        if not ((chosen >= 0) & (chosen < self.n_actions)).all():
+            raise ValueError(
+                f"actions: expected 0 to {self.n_actions - 1}; got {chosen.min()} to {chosen.max()}"
+            )
+        np.take(masks_of_actions(self.n_streams), chosen, out=self._masks)
+        self._splits[:] = SPLITS.index(split)
+        return self.step_masks(self._masks, self._splits, propensities=propensities, explored=explored)
+
+    def step_masks(
+        self,
+        masks: NDArray[np.uint32],
+        splits: NDArray[np.int32],
+        *,
+        propensities: ArrayLike | None = None,
+        explored: ArrayLike | None = None,
+    ) -> NDArray[np.float64]:
+        """As `step`, with stream masks (uint32[n_envs]) and numbers in SPLITS (int32[n_envs])."""
+        if masks.dtype != np.uint32 or splits.dtype != np.int32:
+            raise TypeError(f"masks, splits: expected uint32 and int32; got {masks.dtype} and {splits.dtype}")
+        given = self._certain
+        if propensities is not None:
+            given = np.ascontiguousarray(propensities, dtype=np.float32)
+        drawn = self._chosen
+        if explored is not None:
+            drawn = np.ascontiguousarray(explored, dtype=np.bool_).view(np.uint8)
+        if not masks.shape == splits.shape == given.shape == drawn.shape == (self.n_envs,):
+            raise ValueError(f"masks, splits, propensities and explored: expected [{self.n_envs}] each")
+        if splits.min() < 0 or splits.max() >= len(SPLITS):
+            raise ValueError(f"splits: expected 0 to {len(SPLITS) - 1}")
+        rewards = np.empty(self.n_envs)
+        self._each(lambda first, last: self._batch.step(masks, splits, given, drawn, rewards, first, last))
+        return rewards
+
+    def choose(self, rule: str) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
+        """What a classical rule (one of RULES) would do now: masks and splits for `step_masks`.
+
+        The arrays are overwritten by the next call.
+        """
+        if rule not in RULES:
+            raise ValueError(f"rule = {rule!r}: expected one of {', '.join(RULES)}")
+        self._each(lambda first, last: self._batch.choose(rule, self._masks, self._splits, first, last))
+        return self._masks, self._splits
+
+    def look_ahead(self, horizon: int, rule: str) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
+        """What a clairvoyant would do now: every action is tried in a copy of the world.
+
+        The copy goes on with `rule` for the next `horizon` - 1 tasks and until all in flight are
+        through; the least sum of log slowdowns wins. The arrays are overwritten by the next call.
+        """
+        if rule not in RULES:
+            raise ValueError(f"rule = {rule!r}: expected one of {', '.join(RULES)}")
+        if _integer("horizon", horizon) < 1:
+            raise ValueError(f"horizon = {horizon!r}: expected at least 1 task")
+        self._splits[:] = 0
+        self._each(lambda first, last: self._batch.look_ahead(self._masks, horizon, rule, first, last))
+        return self._masks, self._splits
+
+    def branch(self, envs: ArrayLike, horizon: int) -> Simulator:
+        """Another simulator that goes on from here: what would happen if?
+
+        Parameters
+        ----------
+        envs : array_like of int
+            The environments to copy, each as often as it stands there.
+        horizon : int
+            The copies' episodes end after so many more tasks, the waiting one included.
+
+        Returns
+        -------
+        Simulator
+            One environment for each of `envs`, in the same world, at the same moment, with the same
+            future; on one thread, without kept states.
+        """
+        which = np.ascontiguousarray(envs, dtype=np.int64)
+        if which.ndim != 1 or not len(which) or which.min() < 0 or which.max() >= self.n_envs:
+            raise ValueError(f"envs: expected at least one number from 0 to {self.n_envs - 1}")
+        if _integer("horizon", horizon) < 1:
+            raise ValueError(f"horizon = {horizon!r}: expected at least 1 task")
+        _check_memory(len(which))
+        copies = object.__new__(Simulator)
+        copies.scenario, copies.n_tasks, copies.keep_states = self.scenario, self.n_tasks, False
+        copies._hold(self._batch.branch(which, min(horizon, self.n_tasks)), self.n_streams, 1)
+        return copies
+
+    # --- what can be seen ---
+
+    @property
+    def now_s(self) -> NDArray[np.float64]:
+        """float64[n_envs]: simulated time."""
+        return self._batch.now_s()
+
+    def waiting(self) -> dict[str, NDArray[Any]]:
+        """The waiting tasks and what they see of the streams, in physical units.
+
+        size_bytes, priority, deadline_s (infinite: none), arrived_at_s, up (mask): [n_envs];
+        rate_Bps (bandwidth x success), latency_s, work_ahead_s: [n_envs, n_streams], as estimated.
+        """
+        return self._batch.waiting()
+
+    def world(self) -> dict[str, NDArray[Any]]:
+        """The truth at present: capacity_Bps[n_envs, n_links] and outage[n_envs, n_streams]."""
+        return self._batch.world()
+
+    def counters(self) -> dict[str, NDArray[Any]]:
+        """Since the episodes began: delivered_bytes, resent_bytes, sent_bytes, in_flight (tasks), [n_envs];
+        carried_bytes[n_envs, n_streams], the integral of each stream's rate."""
+        return self._batch.counters()
+
+    def completed(self) -> NDArray[np.void]:
+        """OUTCOME[.]: the tasks completed during the last step, by environment, then by time."""
+        return self._batch.completed()
+
+    def timeline(self) -> NDArray[np.void]:
+        """TIMELINE[.]: what each stream of environment 0 served, and when, in this episode."""
+        return self._batch.service_intervals()
+
+    def memory_bytes(self) -> int:
+        """What the environments occupy."""
+        return self._batch.memory_bytes()
+
+    # --- experiences ---
+
+    def experiences(self) -> NDArray[np.void]:
+        """The decisions whose tasks were completed during the last step, each with its own outcome.
+
+        A structured array with the fields of production's experience log (``itp.experience.log``).
+        """
+        from itp.experience.log import experience_dtype
+
+        outcomes = self.completed()
+        states = self._batch.transitions()
+        out = np.zeros(len(outcomes), dtype=experience_dtype(self.n_streams))
+        out["state"] = states[:, 0]
+        out["next_state"] = states[:, 1]
+        out["number"] = outcomes["task"]
+        out["action"] = self._actions(outcomes["mask"])
+        out["reward"] = outcomes["reward"]
+        out["propensity"] = outcomes["propensity"]
+        out["explored"] = outcomes["explored"]
+        out["done"] = outcomes["task"] == self.n_tasks - 1
+        out["decided_at_s"] = outcomes["arrived_at_s"]
+        out["completed_at_s"] = outcomes["completed_at_s"]
+        seeds = self.seeds[outcomes["env"]]
+        out["task_id"] = [f"{seed}/{task}" for seed, task in zip(seeds, outcomes["task"], strict=True)]
+        return out
+
+    def store(self, buffer: PrioritizedReplayBuffer) -> int:
+        """Put what `experiences` tells into a replay buffer; returns how many transitions."""
+        outcomes = self.completed()
+        states = self._batch.transitions()
+        buffer.add_batch(
+            state=states[:, 0],
+            action=self._actions(outcomes["mask"]),
+            reward=outcomes["reward"],
+            next_state=states[:, 1],
+            done=outcomes["task"] == self.n_tasks - 1,
+        )
+        return len(outcomes)
+
+    def _actions(self, masks: NDArray[np.uint32]) -> NDArray[np.int64]:
+        return _actions_of_masks(self.n_streams)[masks]
+
+    # --- threads ---
+
+    def _each(self, call: Callable[[int, int], None]) -> None:
+        if self._pool is None:
+            call(0, self.n_envs)
+        else:
+            # list() waits for all and raises what one of them raised.
+            list(self._pool.map(lambda part: call(*part), self._ranges))
+
+    def __repr__(self) -> str:
+        name, order = self.scenario.name, self.scenario.service_order
+        return f"Simulator({name!r}, n_envs={self.n_envs}, service_order={order!r})"
+
+
+@cache
+def _actions_of_masks(n_streams: int) -> NDArray[np.int64]:
+    table = np.full(1 << n_streams, -1, dtype=np.int64)
+    table[masks_of_actions(n_streams)] = np.arange((1 << n_streams) - 1)
+    table.flags.writeable = False
+    return table
+
+
+def _scenario(scenario: str | os.PathLike[str] | Mapping[str, Any] | Scenario) -> Scenario:
+    return scenario if isinstance(scenario, Scenario) else load(scenario)
+
+
+def _integer(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} = {value!r}: expected an integer")
+    return int(value)
+
+
+def _count(name: str, value: int) -> int:
+    if _integer(name, value) < 1:
+        raise ValueError(f"{name} = {value!r}: expected at least 1")
+    return int(value)
+
+
+def _seed(seed: int, n_envs: int) -> int:
+    if not 0 <= _integer("seed", seed) <= 2**64 - 2 * n_envs:
+        raise ValueError(f"seed = {seed!r}: expected 0 to 2**64 - {2 * n_envs}")
+    return int(seed)
+
+
+def _seed_array(seeds: ArrayLike) -> NDArray[np.uint64]:
+    given = np.asarray(seeds)
+    if given.ndim != 1 or len(given) == 0 or given.dtype.kind not in "iu":
+        raise ValueError("seeds: expected at least one integer, in one dimension")
+    if given.dtype.kind == "i" and given.min() < 0:
+        raise ValueError(f"seeds: expected integers >= 0; got {given.min()}")
+    return given.astype(np.uint64)
+
+
+def _ranges(n_envs: int, threads: int) -> list[tuple[int, int]]:
+    bounds = [n_envs * k // threads for k in range(threads + 1)]
+    return [(first, last) for first, last in pairwise(bounds) if last > first]
+
+
+def _check_memory(n_envs: int) -> None:
+    """Refuse what would not fit, before the system starts to swap or to kill."""
+    needed, free = n_envs * _ENV_BYTES, _available_bytes()
+    if free is not None and needed > free:
+        raise MemoryError(
+            f"n_envs = {n_envs}: about {needed / 2**30:.1f} GiB needed, {free / 2**30:.1f} GiB available; "
+            "simulate fewer environments at a time"
+        )
+
+
+def _available_bytes() -> int | None:
+    """Memory that can be had without swapping; None where the system does not tell."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return None

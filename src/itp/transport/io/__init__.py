@@ -1,0 +1,1 @@
+"""Sockets, TCP_INFO, files and addresses: what the transport asks of the system."""

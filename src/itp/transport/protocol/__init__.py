@@ -1,0 +1,1 @@
+"""Bytes in, frames and decisions out: no socket, no thread, no clock."""

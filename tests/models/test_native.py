@@ -1,0 +1,295 @@
+"""The face for C and Cython: the example, every function of the table, and a `cimport` from outside."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+import itp
+from itp_overhead import dense_chain
+
+pytestmark = pytest.mark.core
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+COMPILER = os.environ.get("CC", "cc")
+
+needs_compiler = pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"no C compiler {COMPILER!r}")
+
+# Every function of the table, right and wrong; returns the line of the first thing that is not right.
+TABLE = """
+#include "itp.h"
+#include <math.h>
+#include <string.h>
+#define CHECK(what) if (!(what)) return __LINE__
+
+int check(const itp_api *api, const itp_model *model)
+{
+    CHECK(api->version == ITP_API_VERSION);
+    CHECK(!api->create(0, ITP_FIFO));
+    CHECK(!api->create(17, ITP_FIFO));
+    CHECK(!api->create(4, 7));
+    itp_decider *seven = api->create(7, ITP_SRPT);
+    CHECK(seven);
+    CHECK(api->serve(seven, model) == ITP_INVALID);
+    CHECK(api->serve(seven, NULL) == ITP_OK);
+    itp_decision d;
+    memset(&d, 0, sizeof d);
+    d.task = (itp_task){.size_bytes = 123456789, .priority = 0.5, .deadline_s = INFINITY, .redundancy = 1};
+    CHECK(api->decide(seven, &d) == ITP_OK);
+    CHECK(d.source == ITP_HEURISTIC && d.number == 1 && d.paths.n == 7 && !d.has_q_values);
+    int64_t sum = 0;
+    for (int i = 0; i < ITP_MAX_STREAMS; i++)
+        sum += d.chunk_bytes[i];
+    CHECK(sum == 123456789);
+    api->drop(seven, &d);
+    api->drop(seven, &d);
+    api->destroy(seven);
+
+    itp_decider *four = api->create(4, ITP_FIFO);
+    CHECK(four && api->serve(four, model) == ITP_OK);
+    for (int i = 0; i < 4; i++)
+        CHECK(api->update_stream(four, i, 100.0 * (i + 1), 10.0, NAN, 0.99) == ITP_OK);
+    CHECK(api->update_stream(four, 0, 100.0, 10.0, 0.25, 1.0) == ITP_OK);
+    CHECK(api->update_stream(four, 4, 1, 1, NAN, 1) == ITP_INVALID);
+    CHECK(api->update_stream(four, -1, 1, 1, NAN, 1) == ITP_INVALID);
+    CHECK(api->update_stream(four, 0, NAN, 1, NAN, 1) == ITP_INVALID);
+    CHECK(api->update_stream(four, 0, 1, INFINITY, NAN, 1) == ITP_INVALID);
+    CHECK(api->update_stream(four, 0, 1, 1, 1.5, 1) == ITP_INVALID);
+    CHECK(api->update_stream(four, 0, 1, 1, NAN, NAN) == ITP_INVALID);
+    CHECK(api->explore(four, -0.1, 0) == ITP_INVALID);
+    CHECK(api->explore(four, NAN, 0) == ITP_INVALID);
+    CHECK(api->explore(four, 1.0, 7) == ITP_OK);
+    CHECK(api->decide(four, &d) == ITP_OK);
+    CHECK(d.explored && d.propensity > 0 && d.propensity <= 1);
+    api->drop(four, &d);
+    CHECK(api->explore(four, 0.0, 0) == ITP_OK);
+
+    const itp_task good = d.task;
+    const itp_task bad[] = {
+        {.size_bytes = 0, .priority = 0.5, .deadline_s = 1, .redundancy = 1},
+        {.size_bytes = 1, .priority = NAN, .deadline_s = 1, .redundancy = 1},
+        {.size_bytes = 1, .priority = 0.5, .deadline_s = 0, .redundancy = 1},
+        {.size_bytes = 1, .priority = 0.5, .deadline_s = NAN, .redundancy = 1},
+        {.size_bytes = 1, .priority = 0.5, .deadline_s = 1, .redundancy = 0},
+        {.size_bytes = 1, .priority = 0.5, .deadline_s = 1, .redundancy = 17},
+        {.size_bytes = 1, .priority = 0.5, .deadline_s = 1, .redundancy = 1, .min_bandwidth_Bps = -1},
+        {.size_bytes = 1, .priority = 0.5, .deadline_s = 1, .redundancy = 1, .min_chunk_bytes = -1},
+    };
+    for (unsigned k = 0; k < sizeof bad / sizeof *bad; k++) {
+        d.task = bad[k];
+        CHECK(api->decide(four, &d) == ITP_INVALID);
+    }
+    d.task = good;
+    d.task.redundancy = 5;
+    CHECK(api->decide(four, &d) == ITP_TOO_FEW_STREAMS);
+    for (int i = 0; i < 4; i++)
+        CHECK(api->set_stream_up(four, i, 0) == ITP_OK);
+    CHECK(api->set_stream_up(four, 4, 0) == ITP_INVALID);
+    d.task = good;
+    CHECK(api->decide(four, &d) == ITP_NO_STREAM_UP);
+    CHECK(api->set_stream_up(four, 2, 1) == ITP_OK);
+    CHECK(api->decide(four, &d) == ITP_OK);
+    CHECK(d.streams == 4u && d.chunk_bytes[2] == good.size_bytes);
+    CHECK(d.source == ITP_NATIVE || d.source == ITP_GUARD);
+    CHECK(d.has_q_values && isfinite(d.q_values[14]) && d.state[2] > 0);
+
+    CHECK(api->report_progress(four, 2, 1000) == ITP_OK);
+    CHECK(api->report_progress(four, 2, -1) == ITP_INVALID);
+    CHECK(api->report_progress(four, 9, 1) == ITP_INVALID);
+    double reward = NAN;
+    itp_outcome outcome = {.throughput_mbps = NAN, .latency_s = 1, .success = 1};
+    CHECK(api->report_outcome(four, &d, &outcome, &reward) == ITP_INVALID && isnan(reward));
+    outcome.throughput_mbps = 300;
+    itp_decision copy = d;
+    CHECK(api->report_outcome(four, &d, &outcome, &reward) == ITP_OK && isfinite(reward));
+    CHECK(api->report_outcome(four, &d, &outcome, &reward) == ITP_INVALID);
+    CHECK(api->report_outcome(four, &copy, &outcome, &reward) == ITP_INVALID);
+    api->drop(four, &copy);
+
+    /* Another decider's decision, of the same number. */
+    itp_decider *other = api->create(4, ITP_FIFO);
+    itp_decision theirs = {.task = good};
+    for (uint64_t k = 0; k < copy.number; k++)
+        CHECK(api->decide(other, &theirs) == ITP_OK);
+    CHECK(api->decide(four, &d) == ITP_OK);
+    theirs.number = d.number;
+    CHECK(api->report_outcome(four, &theirs, &outcome, &reward) == ITP_INVALID);
+    api->drop(four, &theirs);
+    CHECK(api->report_outcome(four, &d, &outcome, NULL) == ITP_OK);
+    api->destroy(other);
+
+    itp_counters counters;
+    itp_times times;
+    CHECK(api->figures(four, &counters, &times) == ITP_OK);
+    CHECK(counters.decisions == 3 && counters.by_model == 3 && counters.explored == 1);
+    CHECK(counters.outcomes == 2 && counters.successes == 2 && counters.reward_sum > 0);
+    uint64_t timed = 0;
+    for (int k = 0; k < ITP_N_TIMES; k++)
+        timed += times.count[k];
+    CHECK(timed == 3 && times.sum_s > 0 && times.sum_s < 1);
+    CHECK(api->figures(four, NULL, NULL) == ITP_OK);
+
+    CHECK(api->serve(NULL, model) == ITP_INVALID && api->explore(NULL, 0, 0) == ITP_INVALID);
+    CHECK(api->update_stream(NULL, 0, 1, 1, NAN, 1) == ITP_INVALID);
+    CHECK(api->set_stream_up(NULL, 0, 1) == ITP_INVALID && api->figures(NULL, NULL, NULL) == ITP_INVALID);
+    CHECK(api->decide(NULL, &d) == ITP_INVALID && api->decide(four, NULL) == ITP_INVALID);
+    CHECK(api->report_progress(NULL, 0, 1) == ITP_INVALID);
+    CHECK(api->report_outcome(NULL, &d, &outcome, NULL) == ITP_INVALID);
+    CHECK(api->report_outcome(four, NULL, &outcome, NULL) == ITP_INVALID);
+    CHECK(api->report_outcome(four, &d, NULL, NULL) == ITP_INVALID);
+    api->drop(NULL, &d);
+    api->drop(four, NULL);
+    api->destroy(four);
+    api->destroy(NULL);
+    return 0;
+}
+"""
+
+
+def library(folder, source, *flags):
+    (folder / "source.c").write_text(source)
+    built = folder / "source.so"
+    warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers"]
+    command = [COMPILER, "-std=gnu11", "-O1", *warnings, "-shared", "-fPIC", f"-I{itp.get_include()}"]
+    subprocess.run([*command, *flags, folder / "source.c", "-o", built, "-lm"], check=True)
+    return ctypes.CDLL(os.fspath(built))
+
+
+@needs_compiler
+def test_every_function_of_the_table(tmp_path):
+    check = library(tmp_path, TABLE).check
+    check.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    model = itp.native_model("dqn_v1")
+    assert check(itp.c_api(), model.address) == 0, "the line of the source above that failed"
+
+
+@needs_compiler
+@pytest.mark.skipif(
+    not (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file(), reason="Python.h is not installed"
+)
+def test_the_table_by_the_interpreter(tmp_path):
+    built = library(
+        tmp_path,
+        """
+#include <Python.h>
+#include "itp.h"
+int version(void)
+{
+    const itp_api *api = itp_import_api();
+    return api ? api->version : -1;
+}
+""",
+        f"-I{sysconfig.get_paths()['include']}",
+    )
+    # In a process that has imported itp, and nothing of its modules.
+    code = f"import ctypes, itp; print(ctypes.PyDLL({built._name!r}).version())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "1\n")
+
+
+@needs_compiler
+def test_the_header_is_for_cxx_too(tmp_path):
+    compiler = shutil.which("c++")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    source = tmp_path / "source.cpp"
+    source.write_text(
+        '#include "itp.h"\nint main() { itp_decision d{}; return d.task.redundancy + ITP_OK; }\n'
+    )
+    flags = ["-std=c++11", "-Wall", "-Wextra", "-Werror", f"-I{itp.get_include()}"]
+    subprocess.run([compiler, *flags, source, "-o", tmp_path / "out"], check=True)
+    subprocess.run([tmp_path / "out"], check=True)
+
+
+@needs_compiler
+def test_a_c_decider_decides_as_the_partitioner_does(tmp_path):
+    run = library(
+        tmp_path,
+        """
+#include "itp.h"
+#include <math.h>
+#include <string.h>
+int decide(const itp_api *api, const itp_model *model, int64_t *chunks, double *expected_s, float *state)
+{
+    itp_decider *decider = api->create(4, ITP_FIFO);
+    int status = api->serve(decider, model);
+    for (int i = 0; i < 4; i++)
+        status |= api->update_stream(decider, i, 50.0 * (4 - i), 10.0 + 25 * i, NAN, 0.98);
+    for (int k = 0; k < 40 && !status; k++) {
+        itp_decision d = {.task = {.size_bytes = 1000000 << (k % 12), .priority = 0.5, .redundancy = 1,
+                                   .deadline_s = INFINITY, .min_chunk_bytes = k % 2 ? 1 : 0}};
+        status = api->decide(decider, &d);
+        memcpy(chunks + 4 * k, d.chunk_bytes, 4 * sizeof *chunks);
+        memcpy(state + 20 * k, d.state, 20 * sizeof *state);
+        expected_s[k] = d.expected_time_s;
+    }
+    api->destroy(decider);
+    return status;
+}
+""",
+    ).decide
+    run.argtypes = [ctypes.c_void_p] * 5
+    chunks, expected_s, state = (ctypes.c_int64 * 160)(), (ctypes.c_double * 40)(), (ctypes.c_float * 800)()
+    model = itp.native_model("dqn_v1")
+    assert run(itp.c_api(), model.address, chunks, expected_s, state) == 0
+    with itp.TaskPartitioner("dqn_v1") as p, itp.TaskPartitioner("dqn_v1", min_chunk_bytes=1) as fine:
+        for q in (p, fine):
+            for i in range(4):
+                q.update_stream(i, 50.0 * (4 - i), 10.0 + 25 * i, None, 0.98)
+        d = p.partition_task(itp.Task("t", 10**6))
+        mine = [d.chunk_sizes[d.stream_ids.index(i)] if i in d.stream_ids else 0 for i in range(4)]
+        assert mine == chunks[:4]
+        assert d.expected_time_s == expected_s[0]
+        assert d.state[:16].tolist() == state[:16]
+
+
+@needs_compiler
+def test_the_example(tmp_path):
+    command = [sys.executable, EXAMPLES / "data_plane.py", "--threads", "2", "--decisions", "2000"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    shares = [float(x) for x in re.findall(r"([\d.]+) %", done.stdout)]
+    assert sum(shares) == pytest.approx(100.0, abs=0.3)
+    assert done.stderr == ""
+
+
+@needs_compiler
+@pytest.mark.skipif(importlib.util.find_spec("Cython") is None, reason="Cython is not installed")
+def test_cimport_from_outside(tmp_path):
+    source = shutil.copy(EXAMPLES / "decider.pyx", tmp_path)
+    subprocess.run([sys.executable, "-m", "cython", "-3", source], check=True, cwd=tmp_path)
+    built = tmp_path / f"decider{sysconfig.get_config_var('EXT_SUFFIX')}"
+    includes = [f"-I{sysconfig.get_paths()['include']}", f"-I{itp.get_include()}"]
+    command = [COMPILER, "-O1", "-w", "-shared", "-fPIC", *includes, tmp_path / "decider.c", "-o", built]
+    subprocess.run(command, check=True)
+    spec = importlib.util.spec_from_file_location("decider", built)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sizes_bytes = [10**6 + 7 * k for k in range(500)]
+    with itp.TaskPartitioner() as p:
+        for i, (mbps, ms) in enumerate([(200, 10), (100, 40), (50, 80), (20, 150)]):
+            p.update_stream(i, mbps, ms, None, 0.99)
+        first = p.partition_task(itp.Task("t", sizes_bytes[0]))
+    mine = [first.chunk_sizes[first.stream_ids.index(i)] if i in first.stream_ids else 0 for i in range(4)]
+    assert module.shares(None, sizes_bytes[:1]) == mine
+    for model in (None, itp.native_model("dqn_v1")):
+        assert sum(module.shares(model, sizes_bytes)) == sum(sizes_bytes)
+
+
+def test_native_models(tmp_path):
+    model = itp.native_model("dqn_v1", "srpt")
+    assert "srpt" in model.version
+    assert model.address > 0
+    named = dense_chain(tmp_path / "m.onnx", metadata={"schema": 1, "version": "v3"})
+    assert itp.native_model(named).version == "v3"
+    with pytest.raises(itp.ModelError, match="no model"):
+        itp.native_model("nowhere")
+    assert (Path(itp.get_include()) / "itp.h").is_file()
