@@ -85,7 +85,7 @@ def page(report: Report) -> str:
 
 
 def _asset(name: str) -> str:
-    return (files("itp.reporting") / name).read_text(encoding="utf-8")
+    return (files("itp.evaluation") / name).read_text(encoding="utf-8")
 
 
 # --- sections ---

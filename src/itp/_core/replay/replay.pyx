@@ -463,7 +463,7 @@ cdef class PrioritizedReplayBuffer:
             The file cannot be written; a file that was there before is untouched then.
         """
         # Room for a full buffer, untouched beyond what is held, so that no thread can outgrow it.
-        from itp._core import replay_file  # here, so that `import itp` stays light
+        from itp._core.replay import file as replay_file  # here, so that `import itp` stays light
 
         columns = replay_file.allocate(self.capacity, self.state_dim)
         cdef float[:, ::1] state = columns["state"]
@@ -501,7 +501,7 @@ cdef class PrioritizedReplayBuffer:
         ValueError
             It is no such file, or is damaged; the buffer is unchanged then.
         """
-        from itp._core import replay_file  # as above
+        from itp._core.replay import file as replay_file  # as above
 
         header, columns = replay_file.read(path, self.capacity, self.state_dim, self.alpha)
         cdef const float[:, ::1] state = columns["state"]
