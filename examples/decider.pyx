@@ -10,7 +10,7 @@ from libc.string cimport memset
 
 from itp._core.decide cimport ITP_OK, Core, Learned, decide_task, report_task
 from itp._core.decision cimport Plan
-from itp._core.ledger cimport FIFO
+from itp._core.order cimport FIFO
 from itp._core.reward cimport Outcome
 from itp._core.state cimport Network, network_free, network_init, network_measure
 

@@ -13,6 +13,7 @@ import numpy as np
 from itp import policies
 from itp.models.load import load_model
 from itp.policies.served import ModelPolicy
+from itp.schema import SERVICE_ORDERS
 from itp.sim import scenario
 from itp_training import calibration
 
@@ -25,7 +26,7 @@ def main() -> None:
     seeds = np.arange(policies.TEST_SEED, policies.TEST_SEED + args.worlds, dtype=np.uint64)
     print("| order, family | median error of the time | in the 90 % interval | error of the confidence |")
     print("| --- | ---: | ---: | ---: |")
-    for order in scenario.SERVICE_ORDERS:
+    for order in SERVICE_ORDERS:
         tables = load_model(args.model, order).metadata["calibration"]
         found = []
         for family in scenario.FAMILIES:

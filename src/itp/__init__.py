@@ -12,7 +12,7 @@ from itp import actions
 from itp._core.decision import Decision
 from itp._core.replay.replay import PrioritizedReplayBuffer
 from itp._core.reward import RewardWeights
-from itp._core.state import NetworkState
+from itp._core.state import ManualClock, NetworkState
 from itp._core.task import Task
 from itp.errors import (
     ClosedError,
@@ -67,6 +67,7 @@ __all__ = [
     "EvaluationError",
     "ItpError",
     "LogError",
+    "ManualClock",
     "MissingExtraError",
     "ModelError",
     "NetworkState",

@@ -16,7 +16,7 @@ from itp._core.decide import time_edges_s
 from itp._core.decider import STATE_DIM, Decider, FastPath
 from itp._core.decision import Decision
 from itp._core.reward import RewardWeights
-from itp._core.state import NetworkState
+from itp._core.state import ManualClock, NetworkState
 from itp._core.task import Task
 from itp.models.onnxruntime import ENGINES
 from itp.models.serving import DQNAgent
@@ -81,6 +81,9 @@ class TaskPartitioner(FastPath):
         1 to 16; a model needs 4.
     service_order : {"fifo", "srpt"}
         How the caller's streams serve their chunks; see ``NetworkState``.
+    hard_deadlines : bool, optional
+        Whether actions that are planned to miss a task's deadline are closed while another one meets it.
+        None: as the model's metadata say; for the heuristic they stay open.
     epsilon : float
         Share of decisions drawn at random from the actions open to the task.
     seed : int, optional
@@ -93,6 +96,8 @@ class TaskPartitioner(FastPath):
     min_chunk_bytes : int
         A stream whose share would be smaller is left out of a decision.
     reward_weights : RewardWeights, optional
+    clock : ManualClock, optional
+        What time it is, for tests, replays and simulated worlds; None: the system's clocks.
 
     Raises
     ------
@@ -112,12 +117,14 @@ class TaskPartitioner(FastPath):
         engine: str = "auto",
         n_streams: int = 4,
         service_order: str = "fifo",
+        hard_deadlines: bool | None = None,
         epsilon: float = 0.0,
         seed: int | None = None,
         experience_log: str | os.PathLike[str] | None = None,
         heuristic: str = "least_completion_time",
         min_chunk_bytes: int = 64 * 1024,
         reward_weights: RewardWeights | None = None,
+        clock: ManualClock | None = None,
     ) -> None:
         if engine not in ENGINES:
             raise ValueError(f"engine must be one of {', '.join(ENGINES)}; got {engine!r}")
@@ -125,14 +132,16 @@ class TaskPartitioner(FastPath):
             raise ValueError(f"engine={engine!r} needs a model; pass model=, or engine='heuristic'")
         self._closed = False
         decider = Decider(
-            NetworkState(n_streams, service_order),
+            NetworkState(n_streams, service_order, clock),
             policy=heuristic,
             epsilon=epsilon,
+            hard_deadlines=hard_deadlines,
             seed=seed,
             min_chunk_bytes=min_chunk_bytes,
             weights=reward_weights,
         )
         self._heuristic = heuristic
+        self._hard_deadlines = hard_deadlines
         self._agent = DQNAgent(decider, engine)
         self._engine_name = engine
         if model is not None and engine != "heuristic":
@@ -282,19 +291,20 @@ class TaskPartitioner(FastPath):
     def evaluate(self, episodes: int = 100, scenario: str = "mixed") -> Performance:
         """What its policy achieves in the simulator, under its service order; nothing of it is touched.
 
-        The model, with its guard and with actions closed that would miss a deadline, as it decides here; or
-        else the heuristic; without exploration. It needs four streams. `itp evaluate` tells far more.
+        The model with its guard, or else the heuristic, with deadlines as hard as here; without exploration.
+        It needs four streams. `itp evaluate` tells far more.
         """
-        from itp.evaluation import performance
-        from itp.policies.names import make
-        from itp.policies.served import ModelPolicy
+        from itp.evaluation.performance import measure
 
         if self.n_streams != 4:
             raise ValueError(f"the simulated scenarios have 4 streams; this partitioner has {self.n_streams}")
         model = self._agent.model
-        policy = make(self._heuristic) if model is None else ModelPolicy(model.path, hard_deadlines=True)
-        return performance.measure(
-            policy, name=scenario, service_order=self.network.service_order, episodes=episodes
+        return measure(
+            self._heuristic if model is None else model.path,
+            hard_deadlines=self._hard_deadlines,
+            scenario=scenario,
+            service_order=self.network.service_order,
+            episodes=episodes,
         )
 
     # --- the end ---

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import reference
 from itp import NetworkState
-from itp._core.ledger import AGEING_S
+from itp._core.order import AGEING_S
 
 pytestmark = pytest.mark.core
 

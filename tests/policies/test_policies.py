@@ -56,7 +56,7 @@ def test_it_takes_the_open_action_of_the_greatest_value(model):
     policy.begin(sim)
     closed = 0
     while not sim.done.all():
-        masks, splits = policy.act(sim)
+        masks, splits, *_ = policy.act(sim)
         waits = ~sim.done
         np.testing.assert_array_equal(masks[waits], greedy(model, sim)[waits])
         assert (splits == 0).all()
@@ -77,7 +77,7 @@ def test_the_guard_gives_to_the_rule_what_would_take_too_long(rule, order, tmp_p
         of_model, of_rule = greedy(path, sim), Rule(rule).act(sim)[0].copy()
         every_s = sim.expected_times(np.tile(MASKS, (sim.n_envs, 1)))
         opened = sim.action_masks
-        masks, splits = policy.act(sim)
+        masks, splits, *_ = policy.act(sim)
         for env in np.flatnonzero(~sim.done):
             # The rule's choice is the least of all plans that are open to it.
             allowed = opened[env] & (np.arange(15) < (4 if rule == "single_best" else 15))
@@ -129,13 +129,18 @@ def test_models_decide_over_four_streams(model):
         ModelPolicy(model).begin(Simulator(three))
 
 
-def test_a_model_of_one_state_at_a_time_is_refused(model):
+def test_a_model_of_one_state_at_a_time_decides_like_one_of_many(model, tmp_path):
     proto = onnx.load(str(model))
     for value in (*proto.graph.input, *proto.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 1
-    onnx.save(proto, str(model))
-    with pytest.raises(ModelError, match="one state at a time"):
-        ModelPolicy(model).begin(simulator())
+    alone = tmp_path / "alone.onnx"
+    onnx.save(proto, str(alone))
+    outcomes = []
+    for path in (model, alone):
+        sim, policy = simulator(), ModelPolicy(path)
+        policy.begin(sim)
+        outcomes.append(run(sim, policy))
+    np.testing.assert_array_equal(*outcomes)
 
 
 # --- names ---
@@ -344,7 +349,7 @@ def test_hard_deadlines_are_met_by_plan_where_any_action_can(model):
         planned_s = sim.expected_times(sets)
         deadline_s = sim.waiting()["deadline_s"][:, None]
         possible = (sim.action_masks & (planned_s <= deadline_s)).any(axis=1)
-        masks, splits = bound.act(sim)
+        masks, splits, *_ = bound.act(sim)
         mine_s = sim.expected_times(masks[:, None])
         assert (mine_s[possible] <= deadline_s[possible]).all()
         differ += int((masks != free.act(sim)[0]).sum())

@@ -8,6 +8,7 @@ import pytest
 from itp import PrioritizedReplayBuffer
 from itp.policies.episodes import mean_log_slowdown, run
 from itp.policies.rules import Rule
+from itp.sim.choice import Choice
 from itp.sim.scenario import FAMILIES, load
 from itp.sim.simulator import SPLITS, Simulator, masks_of_actions
 from reference import water_level, water_shares
@@ -423,6 +424,10 @@ def test_bytes_are_conserved(family, order):
 # --- determinism ---
 
 
+def at_random(sim: Simulator) -> Choice:
+    return sim.explore(sim.choose("single_best"), 1.0)
+
+
 def world_as_met(family, order, rule, seeds):
     """Arrivals, links and faults at every decision, with the policy in charge."""
     sim = Simulator(family, seeds=seeds, service_order=order, tasks=60)
@@ -440,11 +445,9 @@ def world_as_met(family, order, rule, seeds):
 @pytest.mark.parametrize("order", ["fifo", "srpt"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_policy_changes_nothing_of_the_world(family, order):
-    rules = ("round_robin", "least_completion_time", "equal_split", "random")
+    rules = ("round_robin", "least_completion_time", "equal_split", "pull")
     assert len({world_as_met(family, order, rule, [3, 4, 5]) for rule in rules}) == 1
-    assert world_as_met(family, order, "random", [3, 4, 6]) != world_as_met(
-        family, order, "random", [3, 4, 5]
-    )
+    assert world_as_met(family, order, "pull", [3, 4, 6]) != world_as_met(family, order, "pull", [3, 4, 5])
 
 
 @pytest.mark.parametrize("order", ["fifo", "srpt"])
@@ -453,7 +456,7 @@ def test_a_batch_of_one_equals_a_batch_of_many(order):
         states, rewards, done = [], [], []
         while not sim.done.all():
             states.append(sim.states.copy())
-            rewards.append(sim.step_masks(*sim.choose("random")))
+            rewards.append(sim.step_masks(*at_random(sim)))
             done.append(sim.completed())
         return states, rewards, done
 
@@ -499,7 +502,7 @@ def test_states_are_in_range_and_actions_masked():
         assert (sim.states <= 1).all()
         assert sim.action_masks.any(axis=1).all()
         masked += (~sim.action_masks).sum()
-        sim.step_masks(*sim.choose("random"))
+        sim.step_masks(*at_random(sim))
     assert masked > 0
     assert not sim.states.any()
 
@@ -540,7 +543,7 @@ def test_experiences_go_into_the_replay_buffer():
     buffer = PrioritizedReplayBuffer(1000, n_actions=15)
     stored = 0
     while not sim.done.all():
-        sim.step_masks(*sim.choose("random"))
+        sim.step_masks(*at_random(sim))
         joined = sim.experiences()
         assert sim.store(buffer) == len(joined)
         stored += len(joined)
@@ -645,7 +648,7 @@ def test_wrong_decisions_are_refused():
     with pytest.raises(ValueError, match="rule = 'best'"):
         sim.choose("best")
     with pytest.raises(ValueError, match="horizon = 0"):
-        sim.look_ahead(0, "random")
+        sim.look_ahead(0, "pull")
 
 
 def test_a_load_over_one_runs_and_queues_grow():
@@ -784,7 +787,7 @@ def test_branches_find_what_the_oracle_finds(order):
     taken_s = outcomes["completed_at_s"] - outcomes["arrived_at_s"]
     total = np.bincount(outcomes["env"], np.log(taken_s / outcomes["reference_time_s"]), minlength=len(env))
     cost[env, action] = total
-    chosen, _ = sim.look_ahead(30, "least_completion_time")
+    chosen, *_ = sim.look_ahead(30, "least_completion_time")
     np.testing.assert_array_equal(masks_of_actions(4)[cost.argmin(axis=1)], chosen)
 
 

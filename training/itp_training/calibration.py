@@ -31,11 +31,11 @@ def plans(scenario: Scenario, policy: Policy, seeds: NDArray[np.uint64]) -> NDAr
     found = np.zeros((sim.n_envs, sim.n_tasks), dtype=PLAN)
     streams = np.arange(sim.n_streams, dtype=np.uint32)
     for task in range(sim.n_tasks):
-        masks, splits = policy.act(sim)
-        carries = (masks[:, None] >> streams) & 1
+        choice = policy.act(sim)
+        carries = (choice.masks[:, None] >> streams) & 1
         ahead_s = np.where(carries == 1, sim.waiting()["work_ahead_s"], np.inf).min(axis=1)
         found["waiting"][:, task] = ahead_s
-        sim.step_masks(masks, splits)
+        sim.step_masks(*choice)
         outcomes = sim.completed()
         at = outcomes["env"], outcomes["task"]
         found["planned_s"][at] = outcomes["expected_time_s"]

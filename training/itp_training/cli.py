@@ -14,6 +14,7 @@ from typing import Any
 
 from itp._util.command import UsageError, check_name, exit_code
 from itp.errors import MissingExtraError
+from itp.schema import SERVICE_ORDERS
 from itp.sim import scenario
 from itp_training.config import PRESETS, TRAINING_FAMILIES, TrainingConfig, preset
 from itp_training.errors import ConfigError
@@ -51,7 +52,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--seed", metavar="S", type=int, help="of everything random (default: 0)")
     add(
         "--service-order",
-        choices=scenario.SERVICE_ORDERS,
+        choices=SERVICE_ORDERS,
         help="how streams serve their chunks (default: fifo)",
     )
     add("--preset", choices=tuple(PRESETS), help="what all other settings begin with (default: default)")

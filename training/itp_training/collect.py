@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from itp import Simulator, policies
 from itp.sim import scenario
+from itp.sim.choice import Choice
 from itp.sim.scenario import Scenario
-from itp.sim.simulator import masks_of_actions
 from itp_training.config import TEACHERS, TrainingConfig
 from itp_training.errors import TrainingError
 from itp_training.network import QNetwork
@@ -66,8 +66,6 @@ class Collector:
         self.config = config
         self.device = device
         self.scenario = training_scenario(config)
-        self._actions = np.zeros(1 << 4, dtype=np.int64)
-        self._actions[masks_of_actions(4)] = np.arange(15)
 
     def collect(
         self, number: int, network: QNetwork, epsilon: float, tick: Callable[[int], None] | None = None
@@ -105,11 +103,8 @@ class Collector:
             # In all environments at once: large batches are cheap.
             if rng.random() < c.look_ahead_share:
                 returns[:, task] = self.look_ahead(sim, task, None if taught else network)
-            chosen = self._by_rule(sim) if taught else self._greedy(sim, network)
-            open_to = sim.action_masks
-            drawn = np.where(open_to, rng.random(open_to.shape), -1.0).argmax(axis=1)
-            explored = (rng.random(envs) < epsilon) & open_to.any(axis=1)
-            sim.step(np.where(explored, drawn, chosen), explored=explored)
+            chosen = self._by_rule(sim) if taught else self._by_network(sim, network)
+            sim.step_masks(*sim.explore(chosen, epsilon))
             # Outcomes arrive in any order, and belong to the decisions they come from.
             outcomes, told = sim.completed(), sim.experiences()
             at = outcomes["env"], told["number"]
@@ -154,22 +149,22 @@ class Collector:
             total += np.bincount(env, self._gain(outcomes) * c.gamma**ahead, minlength=len(row))
             if future.done.all():
                 break
-            future.step(self._by_rule(future) if network is None else self._greedy(future, network))
+            future.step_masks(
+                *(self._by_rule(future) if network is None else self._by_network(future, network))
+            )
         found = np.full(effective.shape, np.nan, dtype=np.float32)
         found[row, action] = total
         # An action that comes to another one returns what that one does.
         same = np.take_along_axis(found, np.maximum(effective, 0), axis=1)
         return np.where(effective >= 0, same, np.float32(np.nan))
 
-    def _by_rule(self, sim: Simulator) -> NDArray[np.int64]:
-        actions: NDArray[np.int64] = self._actions[sim.choose(TEACHERS[self.config.service_order])[0]]
-        return actions
+    def _by_rule(self, sim: Simulator) -> Choice:
+        return sim.choose(TEACHERS[self.config.service_order])
 
-    def _greedy(self, sim: Simulator, network: QNetwork) -> NDArray[np.int64]:
+    def _by_network(self, sim: Simulator, network: QNetwork) -> Choice:
         with torch.inference_mode():
             values = network(torch.from_numpy(sim.states).to(self.device)).cpu().numpy()
-        actions: NDArray[np.int64] = np.where(sim.action_masks, values, -np.inf).argmax(axis=1)
-        return actions
+        return sim.decide(values)
 
     def _gain(self, outcomes: NDArray[np.void]) -> NDArray[np.float64]:
         if self.config.objective == "reward":

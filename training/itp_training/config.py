@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from itp.sim import scenario
+from itp.schema import SERVICE_ORDERS
 from itp_training.errors import ConfigError
 
 OBJECTIVES = ("slowdown", "reward")
@@ -186,7 +186,7 @@ _RANGES = {
 
 
 def _check(c: TrainingConfig) -> None:
-    _choice("service_order", c.service_order, scenario.SERVICE_ORDERS)
+    _choice("service_order", c.service_order, SERVICE_ORDERS)
     _choice("objective", c.objective, OBJECTIVES)
     for name, most in _COUNTS.items():
         _integer(name, getattr(c, name), 1, most)

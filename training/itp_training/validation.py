@@ -9,8 +9,7 @@ from torch import nn
 
 from itp import Simulator, policies
 from itp._core.decide import Guard
-from itp.policies.base import Choice
-from itp.policies.served import choose
+from itp.sim.choice import Choice
 from itp_training.collect import VALIDATION_SEED, training_scenario
 from itp_training.config import TrainingConfig
 from itp_training.network import QNetwork
@@ -19,7 +18,7 @@ WORLDS = 128
 
 
 class NetworkPolicy:
-    """Decides by a network that is in evaluation mode, as a policy of ``itp.policies.rules``."""
+    """Decides by a network that is in evaluation mode, as a policy."""
 
     name = "network"
 
@@ -34,7 +33,7 @@ class NetworkPolicy:
     def act(self, sim: Simulator) -> Choice:
         with torch.inference_mode():
             values = self.network(torch.from_numpy(sim.states).to(self.device)).cpu().numpy()
-        return choose(sim, values, self.guard)[0], np.zeros(sim.n_envs, dtype=np.int32)
+        return sim.decide(values, guard=self.guard)
 
 
 class Validation:

@@ -7,6 +7,9 @@ cdef enum Rule:
     PROPORTIONAL = 1        # to capacity: bandwidth x success rate / (1 + congestion)
     EQUAL = 2               # the same number of bytes each
 
+cdef enum:
+    LEAST_CHUNK_BYTES = 65536   # where the caller names no other: a stream whose share is smaller is left out
+
 
 # Shares proportional to weight >= 0; all weights zero: equal shares. Returns the streams kept:
 # one whose share is under `min_chunk_bytes` (>= 1) is dropped, the smallest share first.

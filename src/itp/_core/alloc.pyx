@@ -17,6 +17,9 @@ from itp._core.ddouble cimport (
     dd_sub,
 )
 
+MIN_CHUNK_BYTES = LEAST_CHUNK_BYTES
+"""A stream whose share is smaller is left out of a decision, unless the caller says otherwise."""
+
 cdef enum:
     LIMIT = 16      # streams
 

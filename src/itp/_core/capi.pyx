@@ -4,9 +4,11 @@ from libc.math cimport isfinite, isnan
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 
+from itp._core.alloc cimport LEAST_CHUNK_BYTES
 from itp._core.decide cimport (
     ITP_INVALID,
     ITP_OK,
+    MODEL_STREAMS,
     Core,
     Counters,
     Learned,
@@ -18,11 +20,12 @@ from itp._core.decide cimport (
 from itp._core.decider cimport Served
 from itp._core.decision cimport Plan
 from itp._core.heuristic cimport LEAST_COMPLETION_TIME, Demand
-from itp._core.ledger cimport FIFO, SRPT, queue_serve
+from itp._core.ledger cimport queue_serve
+from itp._core.order cimport FIFO, SRPT
 from itp._core.reward cimport Outcome, RewardWeights
 from itp._core.rng cimport rng_seed
 from itp._core.state cimport (
-    MAX_STREAMS,
+    STREAM_LIMIT,
     Network,
     monotonic_s,
     network_drain,
@@ -34,10 +37,6 @@ from itp._core.state cimport (
     network_set_up,
 )
 
-cdef enum:
-    MIN_CHUNK_BYTES = 65536
-    MODEL_STREAMS = 4
-
 # What an `itp_decider` is.
 ctypedef struct Owned:
     Core core
@@ -48,7 +47,7 @@ cdef RewardWeights _weights = RewardWeights()
 
 cdef itp_decider* _create(int n_streams, int service_order) noexcept nogil:
     cdef Owned* owned
-    if not 1 <= n_streams <= MAX_STREAMS or (service_order != FIFO and service_order != SRPT):
+    if not 1 <= n_streams <= STREAM_LIMIT or (service_order != FIFO and service_order != SRPT):
         return NULL
     owned = <Owned*>calloc(1, sizeof(Owned))
     if owned == NULL:
@@ -56,7 +55,7 @@ cdef itp_decider* _create(int n_streams, int service_order) noexcept nogil:
     network_init(&owned.network, n_streams, service_order)
     owned.core.network = &owned.network
     owned.core.policy = LEAST_COMPLETION_TIME
-    owned.core.min_chunk_bytes = MIN_CHUNK_BYTES
+    owned.core.min_chunk_bytes = LEAST_CHUNK_BYTES
     owned.core.weights.throughput = _weights.throughput
     owned.core.weights.latency = _weights.latency
     owned.core.weights.imbalance = _weights.imbalance
@@ -124,7 +123,7 @@ cdef int _decide(itp_decider* decider, Plan* plan) noexcept nogil:
     demand = &plan.demand
     if not (demand.size_bytes >= 1 and 0.0 <= demand.priority <= 1.0 and demand.deadline_s > 0.0
             and isfinite(demand.min_bandwidth_Bps) and demand.min_bandwidth_Bps >= 0.0
-            and 1 <= demand.redundancy <= MAX_STREAMS and demand.min_chunk_bytes >= 0):
+            and 1 <= demand.redundancy <= STREAM_LIMIT and demand.min_chunk_bytes >= 0):
         return ITP_INVALID
     status = decide_task(&(<Owned*>decider).core, plan)
     plan.in_ledger = status == ITP_OK

@@ -7,14 +7,16 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from itp._core.alloc cimport Rule
 from itp._core.calibration cimport Reliability, Tables
 from itp._core.decision cimport Plan
-from itp._core.heuristic cimport Policy
+from itp._core.heuristic cimport Demand, Policy
 from itp._core.qnet cimport qnet, qnet_forward
 from itp._core.reward cimport Outcome, Terms
 from itp._core.rng cimport Rng
-from itp._core.state cimport Network
+from itp._core.state cimport Network, Paths
 
 cdef enum:
-    N_ACTIONS = 15              # of schema 1
+    MODEL_STREAMS = 4           # of schema 1
+    MODEL_STATE = 20
+    N_ACTIONS = 15
 
 cdef extern from "itp.h" nogil:
     enum Status "itp_status":
@@ -49,15 +51,53 @@ ctypedef struct Learned:
     qnet_forward forward        # NULL: the Q-values come from elsewhere
     const qnet* net
     const Tables* tables        # NULL: planned times and confidence stand as they are
+    bint hard_deadlines         # it wants those actions closed that are planned to miss the deadline
     bint has_guard
     Policy guard_policy         # its action is taken where the model's plan takes more than
     double guard_threshold      # so many times as long
+
+# Whether an action that is planned to miss the deadline is closed while another one meets it.
+cdef enum Deadlines:
+    AS_DECLARED = 0             # as the model wants; by the heuristic, it stays open
+    HARD = 1
+    SOFT = 2
+
+# How actions are chosen, in production and in the simulator alike.
+ctypedef struct Chooser:
+    const Learned* model        # NULL: the heuristic decides
+    Policy policy               # the heuristic
+    Deadlines deadlines
+    double epsilon              # share of decisions drawn uniformly from the open actions
+
+# What was chosen, and how.
+ctypedef struct Choice:
+    uint32_t mask
+    int split                   # of alloc's Rule, or the simulator's PULL
+    int source                  # of enum itp_source
+    bint by_model               # there were Q-values to choose by
+    bint explored               # drawn, not chosen
+    double propensity           # probability with which this action was taken
+
+# Two numbers of a uniform distribution over [0, 1): whether to explore, and which action.
+ctypedef struct Draw:
+    double whether
+    double which
+
+# Choose an action for a task. `q_values` of NULL, or not finite: the heuristic chooses. `turn` is round
+# robin's memory; `draw` is read where epsilon > 0, and may be NULL elsewhere.
+cdef void choose(const Chooser* chooser, int source, const float* q_values, const Paths* paths,
+                 const Demand* demand, int* turn, const Draw* draw, Choice* out) noexcept nogil
+
+# Epsilon-greedy around what has been chosen: `choice` comes with the greedy action.
+cdef void explore(const Chooser* chooser, const Paths* paths, const Demand* demand, const Draw* draw,
+                  Choice* choice) noexcept nogil
 
 # All that a decision reads and writes.
 ctypedef struct Core:
     Network* network
     const Learned* model        # NULL: the heuristic decides
     Policy policy               # the heuristic
+    Deadlines deadlines
     int turn                    # round robin's memory
     double epsilon
     int64_t min_chunk_bytes

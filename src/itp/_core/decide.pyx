@@ -1,7 +1,7 @@
 """The fast path: from a task and the state of the streams to a decision."""
 cimport cython
 from libc.math cimport INFINITY, NAN, isfinite
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from itp._core.alloc cimport WATER_FILLING, Rule
@@ -12,16 +12,19 @@ from itp._core.heuristic cimport (
     LEAST_COMPLETION_TIME,
     Candidates,
     Demand,
+    Policy,
     any_candidate_meets,
     choose_by_rule,
     enumerate_candidates,
     least_at_once,
     least_completion,
+    list_candidates,
     meets_demand,
+    planned_time_s,
     split_chunks,
 )
 from itp._core.reward cimport Outcome, Terms, reference_time, reward_terms, weighted
-from itp._core.rng cimport rng_below, rng_double
+from itp._core.rng cimport rng_double
 from itp._core.state cimport (
     Network,
     Paths,
@@ -30,11 +33,12 @@ from itp._core.state cimport (
     monotonic_s,
     network_admit,
     network_drain,
+    network_monotonic_s,
     network_observe,
     network_release,
     network_reserve,
+    network_unix_s,
     popcount,
-    unix_s,
 )
 
 from itp._core.heuristic import POLICIES as _POLICIES
@@ -71,8 +75,8 @@ cdef Status observe_task(Core* core, Plan* plan) noexcept nogil:
         return ITP_TOO_FEW_STREAMS
     if demand.min_chunk_bytes <= 0:
         plan.demand.min_chunk_bytes = core.min_chunk_bytes
-    plan.observed_s = monotonic_s()
-    plan.decided_at_s = unix_s()
+    plan.observed_s = network_monotonic_s(net)
+    plan.decided_at_s = network_unix_s(net)
     network_observe(net, demand.size_bytes, demand.priority, plan.observed_s, &plan.paths)
     assemble_state(&plan.paths, net.streams, <double>net.in_flight, demand.size_bytes, demand.priority,
                    day_fraction(plan.decided_at_s), plan.state)
@@ -84,26 +88,94 @@ cdef Status observe_task(Core* core, Plan* plan) noexcept nogil:
 
 cdef Status settle_task(Core* core, const Learned* model, int source, const float* q_values,
                         Plan* plan) noexcept nogil:
-    cdef Candidates c
-    cdef Rule split = WATER_FILLING
-    cdef uint32_t greedy
-    cdef int turn = core.turn
-    cdef bint by_model = q_values != NULL and _all_finite(q_values)
-    c.count = 0
-    plan.source = source if by_model else ITP_HEURISTIC
-    plan.has_q = by_model
-    if by_model:
-        enumerate_candidates(&plan.paths, &plan.demand, &c)
-        greedy = c.mask[_greedy(model, q_values, &c, plan)]
+    """Choose, cut into chunks, estimate, and enter the ledger; without memory the turn goes back."""
+    cdef Network* net = core.network
+    cdef Chooser chooser
+    cdef Choice choice
+    cdef Draw draw
+    cdef double success_rate[16]
+    cdef int i, turn = core.turn
+    chooser.model = model
+    chooser.policy = core.policy
+    chooser.deadlines = core.deadlines
+    chooser.epsilon = core.epsilon
+    if core.epsilon > 0.0:
+        draw.whether = rng_double(&core.rng)
+        draw.which = rng_double(&core.rng)
+    choose(&chooser, source, q_values, &plan.paths, &plan.demand, &core.turn, &draw, &choice)
+    plan.action_mask = choice.mask
+    plan.source = choice.source
+    plan.has_q = choice.by_model
+    plan.explored = choice.explored
+    plan.propensity = choice.propensity
+    if choice.by_model:
         memcpy(plan.q_values, q_values, sizeof(plan.q_values))
+    for i in range(net.n_streams):
+        success_rate[i] = net.streams[i].success_rate
+    split_task(plan, <Rule>choice.split, success_rate)
+    if not network_reserve(net, plan.mask):
+        core.turn = turn
+        return ITP_NO_MEMORY
+    plan.feasible = meets_demand(&plan.paths, &plan.demand, plan.mask, plan.expected_time_s)
+    plan.fastest_s = plan.slowest_s = NAN
+    if choice.by_model and model.tables != NULL:
+        _correct(plan, model.tables)
+    plan.confidence = calibrated(&core.reliability, plan.raw_confidence)
+    plan.number = net.last_number + 1
+    network_admit(net, plan.number, plan.demand.size_bytes, plan.demand.priority, plan.observed_s, plan.mask,
+                  plan.chunks, plan.demand.redundancy > 1)
+    plan.in_ledger = True
+    _count(core, plan, 1)
+    if net.clock == NULL:
+        _time(&core.times, monotonic_s() - plan.observed_s)
+    return ITP_OK
+
+
+# --- choosing ---
+
+cdef void choose(const Chooser* chooser, int source, const float* q_values, const Paths* paths,
+                 const Demand* demand, int* turn, const Draw* draw, Choice* out) noexcept nogil:
+    cdef bint by_model = q_values != NULL and _all_finite(q_values)
+    cdef Demand binding = _binding(chooser, by_model, demand)
+    cdef Candidates c
+    c.count = 0
+    out.split = WATER_FILLING
+    out.by_model = by_model
+    out.source = source if out.by_model else ITP_HEURISTIC
+    out.explored = False
+    out.propensity = 1.0
+    if out.by_model:
+        out.mask = _by_model(chooser.model, q_values, paths, &binding, &c, &out.source)
     else:
-        greedy = _by_rule(core, plan, &c, &split)
-    _explore_or(core, plan, &c, greedy)
-    if plan.explored:
-        split = WATER_FILLING
-        if by_model:
-            plan.source = source
-    return _settle(core, model if by_model else NULL, split, turn, plan)
+        out.mask = _by_rule(chooser.policy, paths, &binding, &c, turn, &out.split)
+    if chooser.epsilon > 0.0:
+        _explore(chooser.epsilon, paths, &binding, draw, &c, out)
+        if out.explored and out.by_model:
+            out.source = source
+
+
+cdef void explore(const Chooser* chooser, const Paths* paths, const Demand* demand, const Draw* draw,
+                  Choice* choice) noexcept nogil:
+    cdef Demand binding = _binding(chooser, choice.by_model, demand)
+    cdef Candidates c
+    c.count = 0
+    _explore(chooser.epsilon, paths, &binding, draw, &c, choice)
+
+
+cdef Demand _binding(const Chooser* chooser, bint by_model, const Demand* demand) noexcept nogil:
+    """The demand, without a deadline that closes no action."""
+    cdef Demand binding = demand[0]
+    cdef bint hard = chooser.deadlines == HARD
+    if chooser.deadlines == AS_DECLARED:
+        hard = by_model and chooser.model.hard_deadlines
+    if not hard:
+        binding.deadline_s = INFINITY
+    return binding
+
+
+cdef bint _closes(const Demand* binding) noexcept nogil:
+    """Whether a demand can close an action over streams that are up."""
+    return binding.deadline_s < INFINITY or binding.min_bandwidth_Bps > 0.0
 
 
 cdef bint _all_finite(const float* q_values) noexcept nogil:
@@ -114,23 +186,29 @@ cdef bint _all_finite(const float* q_values) noexcept nogil:
     return True
 
 
-cdef int _greedy(const Learned* model, const float* q_values, const Candidates* c, Plan* plan) noexcept nogil:
-    """The open candidate of the greatest Q-value, or the guard's."""
-    cdef bint only_meeting = any_candidate_meets(c)
+cdef uint32_t _by_model(const Learned* model, const float* q_values, const Paths* paths,
+                        const Demand* binding, Candidates* c, int* source) noexcept nogil:
+    """The open action of the greatest Q-value, or the guard's."""
+    cdef bint only_meeting
     cdef float q, most = 0.0
     cdef int k, kept, best = -1
+    if model.has_guard or _closes(binding):
+        enumerate_candidates(paths, binding, c)
+    else:
+        list_candidates(paths, binding, c)
+    only_meeting = any_candidate_meets(c)
     for k in range(c.count):
         if c.meets[k] or not only_meeting:
-            q = q_values[action_of_mask(c.mask[k], plan.paths.n)]
+            q = q_values[action_of_mask(c.mask[k], paths.n)]
             if best < 0 or q > most:
                 best = k
                 most = q
     if not model.has_guard:
-        return best
+        return c.mask[best]
     kept = _guarded(model, c, only_meeting, best)
     if kept != best:
-        plan.source = ITP_GUARD
-    return kept
+        source[0] = ITP_GUARD
+    return c.mask[kept]
 
 
 cdef int _guarded(const Learned* model, const Candidates* c, bint any_meets, int chosen) noexcept nogil:
@@ -149,83 +227,63 @@ cdef int _guarded(const Learned* model, const Candidates* c, bint any_meets, int
     return best if c.completion_s[chosen] > model.guard_threshold * c.completion_s[best] else chosen
 
 
-cdef uint32_t _by_rule(Core* core, Plan* plan, Candidates* c, Rule* split) noexcept nogil:
-    """The heuristic's streams, and how it splits; lists the candidates only where they are needed."""
-    cdef uint32_t greedy
-    cdef double success_rate[16]
-    cdef int i
-    if core.policy == LEAST_COMPLETION_TIME:
-        if core.epsilon > 0.0 or not least_at_once(&plan.paths, &plan.demand, &greedy):
-            enumerate_candidates(&plan.paths, &plan.demand, c)
-            greedy = c.mask[least_completion(c)]
-        return greedy
-    enumerate_candidates(&plan.paths, &plan.demand, c)
+cdef uint32_t _by_rule(Policy policy, const Paths* paths, const Demand* binding, Candidates* c, int* turn,
+                       int* split) noexcept nogil:
+    """A rule's streams, and how it splits; lists the candidates only where they are needed."""
+    cdef int64_t chunks[16]
+    cdef Rule chosen = WATER_FILLING
+    cdef uint32_t mask, kept
+    split[0] = WATER_FILLING
+    if policy == LEAST_COMPLETION_TIME:
+        if not least_at_once(paths, binding, &mask):
+            enumerate_candidates(paths, binding, c)
+            mask = c.mask[least_completion(c)]
+        return mask
+    mask = choose_by_rule(policy, paths, binding, turn, &chosen)
+    split[0] = chosen
+    if not _closes(binding):
+        return mask
     # A rule that breaks a demand which some action meets gives way.
-    plan.action_mask = choose_by_rule(core.policy, &plan.paths, &plan.demand, &core.turn, split)
-    for i in range(plan.paths.n):
-        success_rate[i] = 1.0
-    split_task(plan, split[0], success_rate)
-    if (meets_demand(&plan.paths, &plan.demand, plan.mask, plan.expected_time_s)
-            or not any_candidate_meets(c)):
-        return plan.action_mask
+    kept = split_chunks(paths, binding, mask, chosen, chunks)
+    if meets_demand(paths, binding, kept, planned_time_s(paths, binding, kept, chunks)):
+        return mask
+    enumerate_candidates(paths, binding, c)
+    if not any_candidate_meets(c):
+        return mask
     split[0] = WATER_FILLING
     return c.mask[least_completion(c)]
 
 
-cdef void _explore_or(Core* core, Plan* plan, const Candidates* c, uint32_t greedy) noexcept nogil:
-    """Epsilon-greedy over the candidates open to the task, with the propensity."""
-    cdef bint only_meeting
-    cdef int k, open_count = 0, draw
-    cdef bint greedy_open = False
-    plan.action_mask = greedy
-    plan.explored = False
-    plan.propensity = 1.0
-    if core.epsilon <= 0.0:
-        return
+cdef void _explore(double epsilon, const Paths* paths, const Demand* binding, const Draw* draw, Candidates* c,
+                   Choice* choice) noexcept nogil:
+    """Epsilon-greedy over the open candidates, with the propensity; lists those not listed yet."""
+    cdef bint only_meeting, greedy_open = False
+    cdef uint32_t greedy = choice.mask
+    cdef int k, place, open_count = 0
+    if c.count == 0:
+        if _closes(binding):
+            enumerate_candidates(paths, binding, c)
+        else:
+            list_candidates(paths, binding, c)
     only_meeting = any_candidate_meets(c)
     for k in range(c.count):
         if c.meets[k] or not only_meeting:
             open_count += 1
-    if rng_double(&core.rng) < core.epsilon:
-        plan.explored = True
-        draw = <int>rng_below(&core.rng, open_count)
+            greedy_open = greedy_open or c.mask[k] == greedy
+    if draw.whether < epsilon:
+        choice.explored = True
+        choice.split = WATER_FILLING
+        place = <int>(draw.which * open_count)
         for k in range(c.count):
             if c.meets[k] or not only_meeting:
-                if draw == 0:
-                    plan.action_mask = c.mask[k]
+                if place == 0:
+                    choice.mask = c.mask[k]
                     break
-                draw -= 1
-    for k in range(c.count):
-        if c.mask[k] == plan.action_mask and (c.meets[k] or not only_meeting):
-            greedy_open = True
-    plan.propensity = core.epsilon / open_count if greedy_open else 0.0
-    if plan.action_mask == greedy:
-        plan.propensity += 1.0 - core.epsilon
-
-
-cdef Status _settle(Core* core, const Learned* model, Rule split, int turn, Plan* plan) noexcept nogil:
-    """Chunks, estimates and the ledger for the chosen action; without memory the turn goes back."""
-    cdef Network* net = core.network
-    cdef double success_rate[16]
-    cdef int i
-    for i in range(net.n_streams):
-        success_rate[i] = net.streams[i].success_rate
-    split_task(plan, split, success_rate)
-    if not network_reserve(net, plan.mask):
-        core.turn = turn
-        return ITP_NO_MEMORY
-    plan.feasible = meets_demand(&plan.paths, &plan.demand, plan.mask, plan.expected_time_s)
-    plan.fastest_s = plan.slowest_s = NAN
-    if model != NULL and model.tables != NULL:
-        _correct(plan, model.tables)
-    plan.confidence = calibrated(&core.reliability, plan.raw_confidence)
-    plan.number = net.last_number + 1
-    network_admit(net, plan.number, plan.demand.size_bytes, plan.demand.priority, plan.observed_s, plan.mask,
-                  plan.chunks, plan.demand.redundancy > 1)
-    plan.in_ledger = True
-    _count(core, plan, 1)
-    _time(&core.times, monotonic_s() - plan.observed_s)
-    return ITP_OK
+                place -= 1
+    # A greedy action that is not among the open ones is never drawn.
+    choice.propensity = epsilon / open_count if greedy_open or choice.explored else 0.0
+    if choice.mask == greedy:
+        choice.propensity += 1.0 - epsilon
 
 
 cdef void _count(Core* core, const Plan* plan, int sign) noexcept nogil:
@@ -295,7 +353,7 @@ cdef void _correct(Plan* plan, const Tables* tables) noexcept nogil:
 cdef double report_task(Core* core, Plan* plan, Outcome* outcome) noexcept nogil:
     cdef Terms terms
     cdef const Terms* w = &core.weights
-    cdef double reward, now_s = monotonic_s()
+    cdef double reward, now_s = network_monotonic_s(core.network)
     cdef int i
     outcome.imbalance = plan.imbalance
     reward_terms(outcome, plan.demand.size_bytes, plan.reference_time_s, &terms)

@@ -32,6 +32,7 @@ class Served:
         failed: Callable[[Exception], object] | None = None,
         calibration: Calibration | None = None,
         guard: Guard | None = None,
+        hard_deadlines: bool = False,
         origin: object = None,
     ) -> Self: ...
     @property
@@ -53,6 +54,7 @@ class Decider:
         *,
         policy: str = "least_completion_time",
         epsilon: float = 0.0,
+        hard_deadlines: bool | None = None,
         seed: int | None = None,
         min_chunk_bytes: int = 65536,
         weights: RewardWeights | None = None,

@@ -10,14 +10,20 @@ import os
 
 import numpy as np
 
+from itp._core.alloc cimport LEAST_CHUNK_BYTES
 from itp._core.arguments cimport byte_count, integer, real_between
 from itp._core.calibration cimport BINS, Calibration
 from itp._core.decide cimport (
+    AS_DECLARED,
+    HARD,
     ITP_NO_MEMORY,
     ITP_NO_STREAM_UP,
     ITP_OK,
+    MODEL_STATE,
+    MODEL_STREAMS,
     N_ACTIONS,
     N_TIMES,
+    SOFT,
     Guard,
     Status,
     decide_task,
@@ -30,15 +36,13 @@ from itp._core.decision cimport ITP_ONNXRUNTIME, Decision, new_decision
 from itp._core.qnet cimport QNet
 from itp._core.reward cimport Outcome, RewardWeights
 from itp._core.rng cimport rng_seed
-from itp._core.state cimport NetworkState, popcount, unix_s
+from itp._core.state cimport NetworkState, network_unix_s, popcount
 from itp._core.task cimport Task
 
 from itp._core.heuristic import POLICIES as _POLICIES
 from itp.errors import ClosedError, NoStreamError, OutcomeError
 
-STATE_DIM = 20
-
-cdef int _STATE_DIM = STATE_DIM
+STATE_DIM = MODEL_STATE
 
 
 @cython.final
@@ -54,7 +58,7 @@ cdef class Slot:
     """
 
     def __cinit__(self, float[::1] state not None, float[::1] q_values not None, run):
-        if state.shape[0] != _STATE_DIM or q_values.shape[0] != N_ACTIONS:
+        if state.shape[0] != MODEL_STATE or q_values.shape[0] != N_ACTIONS:
             raise ValueError(f"expected float32[{STATE_DIM}] and float32[{N_ACTIONS}]; "
                              f"got [{state.shape[0]}] and [{q_values.shape[0]}]")
         self.state = state
@@ -79,6 +83,8 @@ cdef class Served:
         Told the exception of a run that failed; the heuristic then decides.
     calibration : Calibration, optional
     guard : Guard, optional
+    hard_deadlines : bool
+        Actions that are planned to miss a deadline are to be closed while another one meets it.
     origin : object, optional
         What it was made of: whoever reads `Decider.served` has all of it, or of another, by one reference.
 
@@ -88,7 +94,7 @@ cdef class Served:
     """
 
     def __cinit__(self, str version not None, *, QNet net=None, lend=None, failed=None,
-                  Calibration calibration=None, Guard guard=None, origin=None):
+                  Calibration calibration=None, Guard guard=None, bint hard_deadlines=False, origin=None):
         if (net is None) == (lend is None):
             raise ValueError("either net or lend must be given")
         if net is not None:
@@ -109,6 +115,7 @@ cdef class Served:
             self.learned.forward = net.forward
             self.learned.net = &net.net
         self.learned.tables = NULL if calibration is None else &calibration.tables
+        self.learned.hard_deadlines = hard_deadlines
         self.learned.has_guard = guard is not None
         if guard is not None:
             self.learned.guard_policy = guard.policy
@@ -131,6 +138,9 @@ cdef class Decider:
         One of ``heuristic.POLICIES``: decides when no model does.
     epsilon : float
         Share of decisions drawn uniformly from the actions open to the task.
+    hard_deadlines : bool or None
+        Whether actions that are planned to miss a deadline are closed while another one meets it; None: as
+        the served model wants it, and not for the heuristic.
     seed : int or None
         Of the exploration; None takes one from the system.
     min_chunk_bytes : int
@@ -143,10 +153,17 @@ cdef class Decider:
     """
 
     def __cinit__(self, NetworkState network not None, *, policy="least_completion_time", epsilon=0.0,
-                  seed=None, min_chunk_bytes=65536, RewardWeights weights=None):
+                  hard_deadlines=None, seed=None, min_chunk_bytes=LEAST_CHUNK_BYTES,
+                  RewardWeights weights=None):
         memset(&self.core, 0, sizeof(self.core))
         if policy not in _POLICIES:
             raise ValueError(f"heuristic = {policy!r}: expected one of {', '.join(_POLICIES)}")
+        if hard_deadlines is not None and not isinstance(hard_deadlines, (bool, np.bool_)):
+            raise TypeError(f"hard_deadlines = {hard_deadlines!r}: expected True, False or None")
+        if hard_deadlines is None:
+            self.core.deadlines = AS_DECLARED
+        else:
+            self.core.deadlines = HARD if hard_deadlines else SOFT
         self.core.epsilon = real_between("epsilon", epsilon, 0.0, 1.0, "0 to 1")
         self.core.min_chunk_bytes = byte_count("min_chunk_bytes", min_chunk_bytes, 1)
         if seed is None:
@@ -189,8 +206,8 @@ cdef class Decider:
         ValueError
             There are not four streams.
         """
-        if self.core.network.n_streams != 4:
-            raise ValueError(f"a model's {N_ACTIONS} actions are those of 4 streams, "
+        if self.core.network.n_streams != MODEL_STREAMS:
+            raise ValueError(f"a model's {N_ACTIONS} actions are those of {MODEL_STREAMS} streams, "
                              f"not of {self.core.network.n_streams}")
         # In this order: the next line may let the old model go.
         self.core.model = &served.learned
@@ -260,7 +277,7 @@ cdef class Decider:
         self._check(observe_task(&self.core, &d.plan), d.task)
         try:
             slot = served.idle.pop() if served.idle else served.lend()
-            memcpy(&slot.state[0], d.plan.state, _STATE_DIM * sizeof(float))
+            memcpy(&slot.state[0], d.plan.state, MODEL_STATE * sizeof(float))
             slot.run()
             q_values = &slot.q_values[0]
         except Exception as error:  # onnxruntime's own exceptions derive from Exception alone
@@ -305,7 +322,7 @@ cdef class Decider:
         if not decision.plan.in_ledger:
             raise OutcomeError(f"task {decision.task.id!r}: the decision is not settled yet")
         decision.reward = report_task(&self.core, &decision.plan, &outcome)
-        decision.completed_at_s = unix_s()
+        decision.completed_at_s = network_unix_s(&self.network.net)
         decision.reported = True
         return decision.reward
 

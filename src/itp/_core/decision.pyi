@@ -6,6 +6,8 @@ import numpy.typing as npt
 
 from itp._core.task import Task
 
+SOURCES: tuple[str, ...]
+
 @final
 class Decision:
     @property

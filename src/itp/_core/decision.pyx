@@ -10,7 +10,7 @@ from itp._core.state cimport Paths, network_release, popcount
 
 
 # By the numbers of `enum itp_source`.
-_SOURCES = ("heuristic", "native", "onnxruntime", "guard")
+SOURCES = ("heuristic", "native", "onnxruntime", "guard")
 
 cdef uint32_t _BINOMIAL[17][17]
 
@@ -63,8 +63,8 @@ cdef class Decision:
     confidence : float
         P(success within 1.25 x expected_time_s), as observed so far for decisions of its kind.
     feasible : bool
-        False: no action was estimated to meet the task's deadline and minimum bandwidth, and
-        this is the best that could be done.
+        Whether this plan is estimated to meet the task's deadline and minimum bandwidth. Where deadlines are
+        hard, False means that no action was.
     action : int
         Number of the chosen set of streams; of the set's streams, one whose share fell under the
         minimum chunk is not in `stream_ids`.
@@ -122,7 +122,7 @@ cdef class Decision:
 
     @property
     def source(self):
-        return _SOURCES[self.plan.source]
+        return SOURCES[self.plan.source]
 
     @property
     def expected_time_s(self):

@@ -37,6 +37,9 @@ ctypedef struct Candidates:
 # List the candidate actions over the streams that are up, fewest streams first.
 cdef void enumerate_candidates(const Paths* paths, const Demand* demand, Candidates* out) noexcept nogil
 
+# The same without estimates, where no demand closes an action: all of them meet it.
+cdef void list_candidates(const Paths* paths, const Demand* demand, Candidates* out) noexcept nogil
+
 cdef bint any_candidate_meets(const Candidates* candidates) noexcept nogil
 
 # Whether the candidate of least completion time shows without listing them all. A task too small to be
@@ -56,6 +59,10 @@ cdef uint32_t choose_by_rule(Policy policy, const Paths* paths, const Demand* de
 # returns the streams kept.
 cdef uint32_t split_chunks(const Paths* paths, const Demand* demand, uint32_t mask, Rule split,
                            int64_t* chunks) noexcept nogil
+
+# When the task is planned to be through; with redundancy, when the first copy is.
+cdef double planned_time_s(const Paths* paths, const Demand* demand, uint32_t mask,
+                           const int64_t* chunks) noexcept nogil
 
 cdef bint meets_demand(const Paths* paths, const Demand* demand, uint32_t mask,
                        double completion_s) noexcept nogil

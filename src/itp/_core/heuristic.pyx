@@ -9,6 +9,7 @@ from itp._core.alloc cimport (
     Rule,
     allocate_proportional,
     allocate_water_filling,
+    completion_time_s,
     order_by,
     water_level_s,
 )
@@ -47,6 +48,19 @@ cdef double _whole_finish_s(const Paths* paths, int i, double size_bytes) noexce
     if paths.rate_Bps[i] > 0.0:
         return paths.delay_s[i] + size_bytes / paths.rate_Bps[i]
     return INFINITY
+
+
+cdef double planned_time_s(const Paths* paths, const Demand* demand, uint32_t mask,
+                           const int64_t* chunks) noexcept nogil:
+    cdef double finish_s, first_s = INFINITY
+    cdef int i
+    if demand.redundancy == 1:
+        return completion_time_s(chunks, paths.rate_Bps, paths.delay_s, mask)
+    for i in range(paths.n):
+        if (mask >> i) & 1:
+            finish_s = _whole_finish_s(paths, i, <double>demand.size_bytes)
+            first_s = finish_s if finish_s < first_s else first_s
+    return first_s
 
 
 cdef bint meets_demand(const Paths* paths, const Demand* demand, uint32_t mask,
@@ -114,6 +128,22 @@ cdef void enumerate_candidates(const Paths* paths, const Demand* demand, Candida
         for k in range(paths.n):
             key[k] = -paths.rate_Bps[k]
         _add_prefixes(paths, demand, by_delay, key, out)
+
+
+cdef void list_candidates(const Paths* paths, const Demand* demand, Candidates* out) noexcept nogil:
+    cdef uint32_t mask
+    cdef int k
+    if paths.n > EXHAUSTIVE_STREAMS:
+        # Which prefixes there are depends on the estimates.
+        enumerate_candidates(paths, demand, out)
+        return
+    out.count = 0
+    for k in range((1 << paths.n) - 1):
+        mask = _SUBSETS[paths.n][k]
+        if mask & ~paths.up == 0 and (demand.redundancy == 1 or popcount(mask) == demand.redundancy):
+            out.mask[out.count] = mask
+            out.meets[out.count] = True
+            out.count += 1
 
 
 cdef void _add_prefixes(const Paths* paths, const Demand* demand, const int* by_delay, const double* key,

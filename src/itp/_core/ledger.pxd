@@ -1,9 +1,7 @@
 # The ledger of one stream: its line of chunks in flight.
 from libc.stdint cimport int64_t, uint64_t
 
-cdef enum ServiceOrder:
-    FIFO = 0
-    SRPT = 1
+from itp._core.order cimport FIFO, SRPT
 
 # One task's chunk on one stream, not yet reported as done.
 ctypedef struct Flight:
@@ -41,8 +39,3 @@ cdef void queue_serve(Queue* q, int order, int64_t delivered_bytes, double now_s
 cdef bint queue_holds(const Queue* q, uint64_t number) noexcept nogil
 # Take one decision's chunk out, False if it is not there; with `orphan` its bytes stay, to drain.
 cdef bint queue_remove(Queue* q, uint64_t number, bint orphan) noexcept nogil
-
-
-cdef inline int priority_class(double priority) noexcept nogil:
-    """Four classes of equal width; a higher one is served first under SRPT."""
-    return 3 if priority >= 0.75 else <int>(priority * 4.0)

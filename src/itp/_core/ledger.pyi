@@ -1,1 +1,0 @@
-AGEING_S: float

@@ -3,9 +3,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memmove
 
-AGEING_S = 30.0
-
-cdef double _AGEING_S = AGEING_S
+from itp._core.order cimport FIFO, Rank, served_before, served_before_newcomer
 
 
 cdef void queue_free(Queue* q) noexcept nogil:
@@ -59,20 +57,19 @@ cdef void queue_drain(Queue* q, double rate_Bps, double now_s) noexcept nogil:
     q.drained_bytes = served if served < q.total_bytes else q.total_bytes
 
 
+cdef Rank _rank(const Flight* f) noexcept nogil:
+    cdef Rank rank
+    rank.since_s = f.admitted_s
+    rank.left_bytes = <double>f.left_bytes + <double>f.elsewhere_bytes
+    rank.number = f.number
+    rank.priority_class = f.priority_class
+    return rank
+
+
 cdef bint _served_before(const Flight* a, const Flight* b, double now_s) noexcept nogil:
-    """SRPT: overdue first and oldest first, then class, then least remaining, then age."""
-    cdef bint overdue_a = now_s - a.admitted_s >= _AGEING_S
-    cdef bint overdue_b = now_s - b.admitted_s >= _AGEING_S
-    cdef double rank_a, rank_b
-    if overdue_a or overdue_b:
-        if overdue_a and overdue_b:
-            return a.number < b.number
-        return overdue_a
-    if a.priority_class != b.priority_class:
-        return a.priority_class > b.priority_class
-    rank_a = <double>a.left_bytes + <double>a.elsewhere_bytes
-    rank_b = <double>b.left_bytes + <double>b.elsewhere_bytes
-    return rank_a < rank_b or (rank_a == rank_b and a.number < b.number)
+    cdef Rank rank_a = _rank(a)
+    cdef Rank rank_b = _rank(b)
+    return served_before(&rank_a, &rank_b, now_s)
 
 
 cdef double queue_ahead_bytes(const Queue* q, int order, double size_bytes, int klass,
@@ -80,16 +77,15 @@ cdef double queue_ahead_bytes(const Queue* q, int order, double size_bytes, int 
     """Bytes that the stream serves before a task of this size and class that arrives now."""
     cdef double ahead = q.orphan_bytes
     cdef const Flight* f
+    cdef Rank rank
     cdef int64_t i
     if order == FIFO:
         ahead = q.total_bytes
     else:
         for i in range(q.head, q.head + q.count):
             f = q.flights + i
-            if (f.priority_class > klass
-                    or (f.priority_class == klass
-                        and <double>f.left_bytes + <double>f.elsewhere_bytes <= size_bytes)
-                    or now_s - f.admitted_s >= _AGEING_S):
+            rank = _rank(f)
+            if served_before_newcomer(&rank, size_bytes, klass, now_s):
                 ahead += <double>f.left_bytes
     # What is presumed served came off the front of the line.
     ahead -= q.drained_bytes

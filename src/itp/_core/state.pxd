@@ -5,8 +5,13 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from itp._core.ledger cimport Queue
 
 cdef enum:
-    MAX_STREAMS = 16
-    MAX_STATE = 4 * MAX_STREAMS + 4
+    STREAM_LIMIT = 16
+    MAX_STATE = 4 * STREAM_LIMIT + 4
+
+# The present, as the owner of a clock has set it.
+ctypedef struct Clock:
+    double monotonic_s
+    double unix_s
 
 # What is known of one stream.
 ctypedef struct StreamMetrics:
@@ -36,6 +41,7 @@ ctypedef struct Network:
     uint32_t up                 # bit mask
     int64_t in_flight           # tasks decided and not yet reported
     uint64_t last_number        # of the latest flight; numbers only ever ascend
+    const Clock* clock          # NULL: the system's
 
 
 # Up, 100 Mbit/s, 20 ms, no loss; nothing in flight. network_free gives back what it takes later.
@@ -62,10 +68,16 @@ cdef bint network_holds(const Network* net, uint64_t number, uint32_t mask) noex
 cdef bint network_release(Network* net, uint64_t number, uint32_t mask, bint orphan) noexcept nogil
 
 
+cdef class ManualClock:
+    cdef Clock clock
+
+
 cdef class NetworkState:
     cdef Network net
+    cdef ManualClock clock      # what net.clock points into
     cdef bint has_decider       # one alone numbers the flights and joins their outcomes
 
+    cdef double _now(self, object now_s) except? -1.0
     cdef int stream_index(self, object stream) except -1
 
 
@@ -79,6 +91,14 @@ cdef void assemble_state(const Paths* paths, const StreamMetrics* streams, doubl
 
 cdef double monotonic_s() noexcept nogil
 cdef double unix_s() noexcept nogil
+
+
+cdef inline double network_monotonic_s(const Network* net) noexcept nogil:
+    return monotonic_s() if net.clock == NULL else net.clock.monotonic_s
+
+
+cdef inline double network_unix_s(const Network* net) noexcept nogil:
+    return unix_s() if net.clock == NULL else net.clock.unix_s
 
 
 cdef inline double day_fraction(double unix_s) noexcept nogil:

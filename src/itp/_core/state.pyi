@@ -4,12 +4,24 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
+MAX_STREAMS: int
 SCHEMA: int
 QUEUE_DEPTH_HALF: int
 
 @final
+class ManualClock:
+    def __init__(self, monotonic_s: float = 0.0, unix_s: float = 0.0) -> None: ...
+    @property
+    def monotonic_s(self) -> float: ...
+    @property
+    def unix_s(self) -> float: ...
+    def set(self, monotonic_s: float, unix_s: float | None = None) -> None: ...
+
+@final
 class NetworkState:
-    def __init__(self, n_streams: int = 4, service_order: str = "fifo") -> None: ...
+    def __init__(
+        self, n_streams: int = 4, service_order: str = "fifo", clock: ManualClock | None = None
+    ) -> None: ...
     @property
     def n_streams(self) -> int: ...
     @property

@@ -9,11 +9,8 @@ import numpy as np
 
 from itp._core.arguments cimport byte_count, integer, real_between
 from itp._core.ledger cimport (
-    FIFO,
-    SRPT,
     Flight,
     Queue,
-    priority_class,
     queue_ahead_bytes,
     queue_drain,
     queue_free,
@@ -22,6 +19,9 @@ from itp._core.ledger cimport (
     queue_reserve,
     queue_serve,
 )
+from itp._core.order cimport priority_class, service_order_number
+
+from itp._core.order import SERVICE_ORDERS as _SERVICE_ORDERS
 
 
 cdef extern from "<time.h>" nogil:
@@ -33,6 +33,7 @@ cdef extern from "<time.h>" nogil:
     int clock_gettime(int clock, timespec* t)
 
 
+MAX_STREAMS = STREAM_LIMIT
 SCHEMA = 1
 QUEUE_DEPTH_HALF = 16
 
@@ -100,13 +101,13 @@ cdef void network_init(Network* net, int n_streams, int order) noexcept nogil:
     net.n_streams = n_streams
     net.order = order
     net.up = (<uint32_t>1 << n_streams) - 1
-    for i in range(MAX_STREAMS):
+    for i in range(STREAM_LIMIT):
         network_measure(net, i, 100.0, 0.02, 1.0, -1.0)
 
 
 cdef void network_free(Network* net) noexcept nogil:
     cdef int i
-    for i in range(MAX_STREAMS):
+    for i in range(STREAM_LIMIT):
         queue_free(&net.queues[i])
 
 
@@ -214,12 +215,70 @@ cdef bint network_release(Network* net, uint64_t number, uint32_t mask, bint orp
 
 
 @cython.final
+cdef class ManualClock:
+    """A clock that stands still until it is set: for tests, replays and simulated worlds.
+
+    Parameters
+    ----------
+    monotonic_s, unix_s : float
+        The present: seconds that only ever grow, and Unix time.
+
+    Notes
+    -----
+    Thread safety: every method holds the GIL from start to end, so each is atomic.
+    """
+
+    def __cinit__(self, monotonic_s=0.0, unix_s=0.0):
+        self.clock.monotonic_s = _seconds("monotonic_s", monotonic_s)
+        self.clock.unix_s = _seconds("unix_s", unix_s)
+
+    def __reduce__(self):
+        return ManualClock, (self.clock.monotonic_s, self.clock.unix_s)
+
+    @property
+    def monotonic_s(self):
+        """Seconds; they only ever grow."""
+        return self.clock.monotonic_s
+
+    @property
+    def unix_s(self):
+        """Unix time in seconds."""
+        return self.clock.unix_s
+
+    def set(self, monotonic_s, unix_s=None):
+        """Set the present.
+
+        Parameters
+        ----------
+        monotonic_s : float
+            Not before the present.
+        unix_s : float, optional
+            Without, Unix time goes on by as much.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Nothing is changed.
+        """
+        cdef double now_s = _seconds("monotonic_s", monotonic_s), date_s
+        if unix_s is None:
+            date_s = self.clock.unix_s + (now_s - self.clock.monotonic_s)
+        else:
+            date_s = _seconds("unix_s", unix_s)
+        if now_s < self.clock.monotonic_s:
+            raise ValueError(f"monotonic_s = {monotonic_s!r}: expected no time before the present, "
+                             f"{self.clock.monotonic_s!r}")
+        self.clock.monotonic_s = now_s
+        self.clock.unix_s = date_s
+
+
+@cython.final
 cdef class NetworkState:
     """What is known of n parallel streams, and the bytes in flight on each.
 
     The ledger holds every chunk from the decision to its outcome. Between reports a stream is
     presumed to serve its line at its bandwidth; progress and outcomes replace the presumption
-    by fact. `now_s` is any monotonic clock in seconds, >= 0; None reads CLOCK_MONOTONIC.
+    by fact. `now_s` is any monotonic clock in seconds, >= 0; None reads `clock`, or else CLOCK_MONOTONIC.
 
     Parameters
     ----------
@@ -229,6 +288,8 @@ cdef class NetworkState:
         How the streams serve their chunks. `srpt`: four priority classes of equal width, the
         highest first; within a class the least remaining bytes first; a chunk that has waited
         for ``AGEING_S`` seconds goes ahead of all of them, the oldest first.
+    clock : ManualClock, optional
+        What time it is; None: the system's clocks.
 
     Notes
     -----
@@ -236,18 +297,22 @@ cdef class NetworkState:
     Until its first ``update_stream`` a stream counts as up, 100 Mbit/s, 20 ms, no loss.
     """
 
-    def __cinit__(self, n_streams=4, service_order="fifo"):
+    def __cinit__(self, n_streams=4, service_order="fifo", ManualClock clock=None):
         if isinstance(n_streams, bool):
             raise TypeError(f"n_streams = {n_streams!r}: expected an integer")
-        if not 1 <= integer("n_streams", n_streams) <= MAX_STREAMS:
-            raise ValueError(f"n_streams = {n_streams!r}: expected 1 to {MAX_STREAMS}")
-        if service_order not in ("fifo", "srpt"):
-            raise ValueError(f"service_order must be 'fifo' or 'srpt'; got {service_order!r}")
-        network_init(&self.net, n_streams, SRPT if service_order == "srpt" else FIFO)
+        if not 1 <= integer("n_streams", n_streams) <= STREAM_LIMIT:
+            raise ValueError(f"n_streams = {n_streams!r}: expected 1 to {STREAM_LIMIT}")
+        network_init(&self.net, n_streams, service_order_number(service_order))
+        if clock is not None:
+            self.clock = clock
+            self.net.clock = &clock.clock
         self.has_decider = False
 
     def __dealloc__(self):
         network_free(&self.net)
+
+    cdef double _now(self, object now_s) except? -1.0:
+        return network_monotonic_s(&self.net) if now_s is None else _seconds("now_s", now_s)
 
     cdef int stream_index(self, object stream) except -1:
         if isinstance(stream, bool):
@@ -270,7 +335,7 @@ cdef class NetworkState:
     @property
     def service_order(self):
         """'fifo' or 'srpt'."""
-        return "srpt" if self.net.order == SRPT else "fifo"
+        return _SERVICE_ORDERS[self.net.order]
 
     @property
     def queue_depth(self):
@@ -313,7 +378,7 @@ cdef class NetworkState:
             crowd = real_between("congestion", congestion, 0.0, 1.0, "from 0 to 1, or None")
         if success_rate is not None:
             success = real_between("success_rate", success_rate, 0.0, 1.0, "from 0 to 1")
-        now = _now(now_s)
+        now = self._now(now_s)
         # Conversions may have let other threads run; from here on nobody comes between.
         network_drain(&self.net, i, now)
         network_measure(
@@ -328,7 +393,7 @@ cdef class NetworkState:
         cdef int i = self.stream_index(stream)
         if not isinstance(up, (bool, np.bool_)):
             raise TypeError(f"up must be True or False; got {up!r}")
-        network_set_up(&self.net, i, up, _now(now_s))
+        network_set_up(&self.net, i, up, self._now(now_s))
 
     def stream(self, stream):
         """The metrics of one stream, as a dict in the units of ``update_stream``."""
@@ -371,11 +436,11 @@ cdef class NetworkState:
             mask |= <uint32_t>1 << i
         if not network_reserve(&self.net, mask):
             raise MemoryError("no memory for one more task in flight")
-        network_admit(&self.net, flight, size, weight, _now(now_s), mask, chunks, False)
+        network_admit(&self.net, flight, size, weight, self._now(now_s), mask, chunks, False)
 
     def release(self, number, *, now_s=None):
         """Take a decision's chunks out, as its task is over; False if there are none of it."""
-        cdef double now = _now(now_s)
+        cdef double now = self._now(now_s)
         cdef uint64_t flight
         cdef int i
         if not 0 <= integer("number", number) < 1 << 63:
@@ -389,13 +454,13 @@ cdef class NetworkState:
         """Say that a stream has delivered so many bytes since its last report."""
         cdef int i = self.stream_index(stream)
         cdef int64_t delivered = byte_count("delivered_bytes", delivered_bytes, 0)
-        queue_serve(&self.net.queues[i], self.net.order, delivered, _now(now_s))
+        queue_serve(&self.net.queues[i], self.net.order, delivered, self._now(now_s))
 
     def work_ahead_bytes(self, size_bytes, priority=0.5, *, now_s=None):
         """Bytes served before a task that arrives now: float64[n_streams]."""
         cdef int64_t size = byte_count("size_bytes", size_bytes, 1)
         cdef double weight = real_between("priority", priority, 0.0, 1.0, "from 0 to 1")
-        cdef double now = _now(now_s)
+        cdef double now = self._now(now_s)
         cdef double[::1] out = np.empty(self.net.n_streams)
         cdef int i
         for i in range(self.net.n_streams):
@@ -416,17 +481,15 @@ cdef class NetworkState:
         """
         cdef int64_t size = byte_count("size_bytes", size_bytes, 1)
         cdef double weight = real_between("priority", priority, 0.0, 1.0, "from 0 to 1")
-        cdef double day = day_fraction(unix_s())
+        cdef double day = day_fraction(network_unix_s(&self.net))
         cdef Paths paths
         cdef float[::1] out = np.empty(4 * self.net.n_streams + 4, dtype=np.float32)
         if time_of_day is not None:
             day = real_between("time_of_day", time_of_day, 0.0, 1.0, "a fraction of the day from 0 to 1")
-        network_observe(&self.net, size, weight, _now(now_s), &paths)
+        network_observe(&self.net, size, weight, self._now(now_s), &paths)
         assemble_state(&paths, self.net.streams, <double>self.net.in_flight, size, weight, day, &out[0])
         return np.asarray(out)
 
 
-cdef double _now(object now_s) except? -1.0:
-    if now_s is None:
-        return monotonic_s()
-    return real_between("now_s", now_s, 0.0, DBL_MAX, "finite seconds >= 0")
+cdef double _seconds(str name, object value) except? -1.0:
+    return real_between(name, value, 0.0, DBL_MAX, "finite seconds >= 0")

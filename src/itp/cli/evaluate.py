@@ -38,6 +38,7 @@ from itp.evaluation.text import (
 )
 from itp.policies.base import TEST_SEED, Policy
 from itp.policies.names import NAMES
+from itp.schema import SERVICE_ORDERS
 from itp.sim import scenario
 
 _MAX_SEEDS = 100_000
@@ -87,7 +88,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     add(
         "--service-order",
-        choices=(*scenario.SERVICE_ORDERS, "both"),
+        choices=(*SERVICE_ORDERS, "both"),
         default="both",
         help="how streams serve their chunks (default: %(default)s)",
     )
@@ -122,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     policies, replicas = _policies(args)
     scenarios = _scenarios(args)
-    orders = scenario.SERVICE_ORDERS if args.service_order == "both" else (args.service_order,)
+    orders = SERVICE_ORDERS if args.service_order == "both" else (args.service_order,)
     console = Console(stderr=True)
     with interruptible(), _progress(console) as progress:
         bar = progress.add_task("", total=1.0)

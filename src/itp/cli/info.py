@@ -17,7 +17,7 @@ from rich.table import Table
 import itp
 from itp._core.qnet import KERNELS
 from itp.models.load import load_model, shipped_models
-from itp.models.metadata import SERVICE_ORDERS
+from itp.schema import SERVICE_ORDERS
 
 PACKAGES = ("numpy", "onnxruntime", "blake3", "xxhash", "rich", "torch")
 # What the compiled kernels choose by, and what a newer one might.

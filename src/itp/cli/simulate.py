@@ -32,6 +32,7 @@ from itp.policies.base import Policy
 from itp.policies.episodes import Rollout, rollouts
 from itp.policies.names import make
 from itp.policies.served import ModelPolicy
+from itp.schema import SERVICE_ORDERS
 from itp.sim import scenario
 
 _MAX_EPISODES = 1_000_000
@@ -63,7 +64,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=int,
         help="of the first world, the next ones follow (default: the scenario's)",
     )
-    add("--service-order", choices=scenario.SERVICE_ORDERS, help="how streams serve their chunks")
+    add("--service-order", choices=SERVICE_ORDERS, help="how streams serve their chunks")
     add("--load", metavar="X", type=float, help="what arrives, as a share of capacity")
     add("--tasks", metavar="N", type=int, help="tasks an episode")
     add(

@@ -26,7 +26,8 @@ from itp.evaluation.report import ORACLE, Configuration, Report, Timeline
 from itp.policies.base import TEST_SEED, Policy
 from itp.policies.names import NAMES, make
 from itp.policies.served import ModelPolicy, name_apart
-from itp.sim.scenario import SERVICE_ORDERS, Scenario, load
+from itp.schema import SERVICE_ORDERS
+from itp.sim.scenario import Scenario, load
 
 __all__ = ["DEFAULT_SEEDS", "across", "compare", "ready"]
 

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from itp._util.signals import held_back
 from itp.errors import EvaluationError
 from itp.evaluation.metrics import episode_metrics
-from itp.policies.base import Choice, Policy
+from itp.policies.base import Policy
 from itp.policies.episodes import run
 from itp.policies.served import ModelPolicy
+from itp.sim.choice import Choice
 from itp.sim.scenario import Scenario
 from itp.sim.simulator import Simulator
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from itp._core.heuristic import POLICIES
 from itp.policies.base import TEST_SEED, Policy
 from itp.policies.episodes import rollouts
-from itp.sim import scenario
+from itp.policies.rules import Rule
+from itp.policies.served import ModelPolicy
+from itp.sim.scenario import load
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +35,22 @@ class Performance:
         return asdict(self)
 
 
-def measure(policy: Policy, *, name: str, service_order: str, episodes: int) -> Performance:
-    """Run a policy in test worlds of a scenario.
+def measure(
+    policy: str | os.PathLike[str],
+    *,
+    hard_deadlines: bool | None,
+    scenario: str,
+    service_order: str,
+    episodes: int,
+) -> Performance:
+    """Run what a partitioner decides by in test worlds of a scenario.
+
+    Parameters
+    ----------
+    policy : str or path
+        One of ``itp._core.heuristic.POLICIES``, or a model's path.
+    hard_deadlines : bool or None
+        As for ``TaskPartitioner``.
 
     Raises
     ------
@@ -41,10 +59,15 @@ def measure(policy: Policy, *, name: str, service_order: str, episodes: int) -> 
     """
     if isinstance(episodes, bool) or not isinstance(episodes, int) or not 1 <= episodes <= 100_000:
         raise ValueError(f"episodes = {episodes!r}: expected 1 to 100000")
-    world = scenario.load(name).with_options(service_order=service_order)
+    decides: Policy = (
+        Rule(os.fspath(policy), hard_deadlines=bool(hard_deadlines))
+        if policy in POLICIES
+        else ModelPolicy(policy, hard_deadlines=hard_deadlines)
+    )
+    world = load(scenario).with_options(service_order=service_order)
     seeds = range(TEST_SEED, TEST_SEED + episodes)
     rewards, times_s, log_slowdowns, successes = [], [], [], []
-    for rollout in rollouts(world, policy, seeds):
+    for rollout in rollouts(world, decides, seeds):
         outcomes = rollout.outcomes
         taken_s = outcomes["completed_at_s"] - outcomes["arrived_at_s"]
         for env in range(len(rollout.seeds)):

@@ -69,6 +69,8 @@ class Model:
     calibration : Calibration or None
         Tables of expected time and confidence.
     guard : Guard or None
+    hard_deadlines : bool
+        Actions that are planned to miss a deadline are closed while another one meets it.
     session : onnxruntime.InferenceSession
         One thread, sequential, on the CPU.
     takes_batches : bool
@@ -86,6 +88,7 @@ class Model:
     service_order: str | None = None
     calibration: Calibration | None = field(repr=False, default=None)
     guard: Guard | None = None
+    hard_deadlines: bool = False
     session: Any = field(repr=False)
     takes_batches: bool
     net: QNet | None = field(repr=False, default=None)
@@ -169,6 +172,7 @@ def load_model(model: str | os.PathLike[str], service_order: str = "fifo") -> Mo
         log.warning("%s: trained for %s; the streams are served by %s", path, trained_for, service_order)
     calibration = metadata_of.calibration(metadata, str(path))
     guard = metadata_of.guard(metadata, str(path))
+    hard_deadlines = metadata_of.hard_deadlines(metadata, str(path))
     states = _probes()
     answers = _answers(path, session, states, takes_batches)
     net, why_not_native = _native(graph, states, answers)
@@ -181,6 +185,7 @@ def load_model(model: str | os.PathLike[str], service_order: str = "fifo") -> Mo
         service_order=trained_for,
         calibration=calibration,
         guard=guard,
+        hard_deadlines=hard_deadlines,
         session=session,
         takes_batches=takes_batches,
         net=net,

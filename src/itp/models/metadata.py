@@ -9,8 +9,8 @@ from typing import Any
 from itp._core.calibration import TOLERANCE, Calibration
 from itp._core.decide import GUARD_RULES, Guard
 from itp.errors import ModelError
+from itp.schema import SERVICE_ORDERS
 
-SERVICE_ORDERS = ("fifo", "srpt")
 _MAX_EDGES = 32
 
 
@@ -32,6 +32,14 @@ def guard(metadata: dict[str, Any], where: str) -> Guard | None:
     if told["rule"] not in GUARD_RULES:
         raise ModelError(f"{place}: rule is {told['rule']!r}; expected {' or '.join(GUARD_RULES)}")
     return Guard(told["rule"], _number(told["threshold"], 1.0, 1e9, f"{place}: threshold"))
+
+
+def hard_deadlines(metadata: dict[str, Any], where: str) -> bool:
+    """Whether actions that are planned to miss a deadline are to be closed; false if it does not say."""
+    hard = metadata.get("hard_deadlines", False)
+    if not isinstance(hard, bool):
+        raise ModelError(f"{where}: hard_deadlines is {str(hard)[:40]!r}; expected true or false")
+    return hard
 
 
 def calibration(metadata: dict[str, Any], where: str) -> Calibration | None:

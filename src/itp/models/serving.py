@@ -76,6 +76,7 @@ class DQNAgent:
                 failed=None if native else partial(_failed, model.version),
                 calibration=model.calibration,
                 guard=model.guard,
+                hard_deadlines=model.hard_deadlines,
                 origin=model,
             )
         )

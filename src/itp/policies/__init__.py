@@ -1,11 +1,12 @@
 """Policies in simulated worlds: classical rules, tuned ones, models as they are served, a clairvoyant."""
 
-from itp.policies.base import TEST_SEED, TRAINING_SEED, Choice, Policy
+from itp.policies.base import TEST_SEED, TRAINING_SEED, Policy
 from itp.policies.episodes import Rollout, mean_log_slowdown, rollouts, run
 from itp.policies.names import CLASSICAL, NAMES, make
-from itp.policies.rules import Oracle, Rule
+from itp.policies.rules import Oracle, Random, Rule
 from itp.policies.served import ModelPolicy
 from itp.policies.tuned import LinUcb, SizeInterval
+from itp.sim.choice import Choice
 
 __all__ = [
     "CLASSICAL",
@@ -17,6 +18,7 @@ __all__ = [
     "ModelPolicy",
     "Oracle",
     "Policy",
+    "Random",
     "Rollout",
     "Rule",
     "SizeInterval",

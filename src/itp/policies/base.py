@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from itp.sim.choice import Choice
 from itp.sim.simulator import Simulator
 
 TRAINING_SEED = 0
@@ -15,8 +13,8 @@ TRAINING_SEED = 0
 TEST_SEED = 1_000_000
 """First of the seeds on which policies are evaluated."""
 
-Choice = tuple[NDArray[np.uint32], NDArray[np.int32]]
-"""Masks and splits, as `Simulator.step_masks` takes them."""
+HARD_DEADLINES = ":hard-deadlines"
+"""Behind a policy's name: actions planned to miss a deadline are closed while another one meets it."""
 
 
 class Policy(Protocol):
@@ -28,4 +26,4 @@ class Policy(Protocol):
         """Prepare for episodes of this simulator's scenario; tuning uses training seeds alone."""
 
     def act(self, sim: Simulator) -> Choice:
-        """Masks and splits for `Simulator.step_masks`; the caller uses them before the next call."""
+        """What it chooses, for `Simulator.step_masks`; the caller uses it before the next call."""

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from itp.policies.base import Choice, Policy
+from itp.policies.base import Policy
+from itp.policies.rules import Random
+from itp.sim.choice import Choice
 from itp.sim.scenario import Scenario
-from itp.sim.scenario.draws import uniform
-from itp.sim.simulator import Simulator, masks_of_actions
+from itp.sim.simulator import Simulator
 
 __all__ = ["Rollout", "mean_log_slowdown", "rollouts", "run"]
 
 # Decisions held in memory at a time, at some 350 bytes each, unless one episode has more.
 _BATCH_DECISIONS = 250_000
-_WATER_FILLING = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,41 +101,18 @@ def _run(
     outcomes = [sim.completed()]
     told = [sim.experiences()] if experiences else []
     # Every step decides for the next task of every environment.
-    for number in range(sim.n_tasks):
-        masks, splits = policy.act(sim)
-        propensities, explored = np.ones(sim.n_envs), np.zeros(sim.n_envs, dtype=np.bool_)
-        if epsilon > 0.0 or policy.name == "random":
-            masks, splits, propensities, explored = _explore(
-                sim, (masks, splits), number, epsilon, uniform_policy=policy.name == "random"
-            )
-        sim.step_masks(masks, splits, propensities=propensities, explored=explored)
+    for _ in range(sim.n_tasks):
+        choice = Choice(*policy.act(sim))
+        # Exploring around what is uniform already would change nothing but its propensities.
+        if epsilon > 0.0 and not isinstance(policy, Random):
+            choice = sim.explore(choice, epsilon)
+        sim.step_masks(*choice)
         outcomes.append(sim.completed())
         if experiences:
             told.append(sim.experiences())
         if progress is not None:
             progress(sim.n_envs)
     return Rollout(sim.seeds.copy(), np.concatenate(outcomes), np.concatenate(told) if experiences else None)
-
-
-def _explore(
-    sim: Simulator, choice: Choice, number: int, epsilon: float, *, uniform_policy: bool
-) -> tuple[NDArray[np.uint32], NDArray[np.int32], NDArray[np.float64], NDArray[np.bool_]]:
-    """Epsilon-greedy: masks, splits, the probability of what was taken, and where it was drawn."""
-    masks, splits = choice[0].copy(), choice[1].copy()
-    actions = masks_of_actions(sim.n_streams)
-    is_open = sim.action_masks
-    n_open = is_open.sum(axis=1)
-    drawn = (uniform(sim.seeds, f"exploration {number}") < epsilon) & (n_open > 0)
-    place = (uniform(sim.seeds, f"explored action {number}") * n_open).astype(np.int64)
-    # The place-th of the open actions.
-    action = (np.cumsum(is_open, axis=1) > place[:, None]).argmax(axis=1)
-    greedy = masks.copy()
-    masks[drawn] = actions[action[drawn]]
-    splits[drawn] = _WATER_FILLING
-    taken_is_open = (is_open & (actions[None, :] == masks[:, None])).any(axis=1)
-    share = np.where(taken_is_open, 1.0 / np.maximum(n_open, 1), 0.0)
-    kept = share if uniform_policy else (masks == greedy).astype(np.float64)
-    return masks, splits, np.where(n_open > 0, epsilon * share + (1.0 - epsilon) * kept, 1.0), drawn
 
 
 def run(sim: Simulator, policy: Policy) -> NDArray[np.void]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 
 from itp.models.load import shipped_models
-from itp.policies.base import Policy
-from itp.policies.rules import Oracle, Rule
+from itp.policies.base import HARD_DEADLINES, Policy
+from itp.policies.rules import Oracle, Random, Rule
 from itp.policies.served import is_model, policy_of
 from itp.policies.tuned import LinUcb, SizeInterval
 from itp.sim.simulator import RULES
@@ -40,8 +40,11 @@ def make(name: str) -> Policy:
     ModelError
         No file of a model is there.
     """
-    if name in RULES:
-        return Rule(name)
+    rule = name.removesuffix(HARD_DEADLINES)
+    if rule in RULES:
+        return Rule(rule, hard_deadlines=rule != name)
+    if name == "random":
+        return Random()
     if name == "size_interval":
         return SizeInterval()
     if name == "linucb":

@@ -27,21 +27,44 @@
 
 from __future__ import annotations
 
-from itp.policies.base import Choice
+from itp.policies.base import HARD_DEADLINES
+from itp.sim.choice import Choice
 from itp.sim.simulator import Simulator
 
 
 class Rule:
-    """One of the compiled rules."""
+    """One of the compiled rules.
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    Parameters
+    ----------
+    name : str
+        Of ``itp.sim.simulator.RULES``.
+    hard_deadlines : bool
+        It gives way to the least completion time where it breaks a deadline that some action meets.
+    """
+
+    def __init__(self, name: str, *, hard_deadlines: bool = False) -> None:
+        self.name = name + (HARD_DEADLINES if hard_deadlines else "")
+        self._rule = name
+        self._hard_deadlines = hard_deadlines
 
     def begin(self, sim: Simulator) -> None:
         """Nothing to prepare."""
 
     def act(self, sim: Simulator) -> Choice:
-        return sim.choose(self.name)
+        return sim.choose(self._rule, hard_deadlines=self._hard_deadlines)
+
+
+class Random:
+    """A uniformly random set of the streams that are up."""
+
+    name = "random"
+
+    def begin(self, sim: Simulator) -> None:
+        """Nothing to prepare."""
+
+    def act(self, sim: Simulator) -> Choice:
+        return sim.explore(sim.choose("single_best"), epsilon=1.0)
 
 
 class Oracle:

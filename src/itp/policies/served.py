@@ -1,9 +1,8 @@
-"""Trained models as policies: what they decide in a simulator, guard and all.
+"""Models as policies in simulated worlds: each decides as a ``TaskPartitioner`` with it would.
 
-A model is named by its shipped name or by the path of its file, which ends in ``.onnx``; with
-``:hard-deadlines`` behind it, actions that would miss a deadline which another one meets are closed to it, as
-they are in a ``TaskPartitioner`` (it was trained to weigh deadlines, not to obey them); with ``:no-guard``
-behind that its guard stands aside.
+A model is named by its shipped name or by the path of its file, which ends in ``.onnx``. Suffixes change how
+it is served: ``:no-guard`` sets its guard aside; ``:hard-deadlines`` and ``:soft-deadlines``, in the last
+place, close or leave open the actions that are planned to miss a deadline, whatever its metadata say.
 """
 
 from __future__ import annotations
@@ -14,20 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from itp._core.decide import Guard
 from itp.errors import ModelError
-from itp.models.load import find_model, load_model, shipped_models
-from itp.policies.base import Choice
+from itp.models.load import Model, find_model, load_model, shipped_models
+from itp.models.onnxruntime import batch_q_values
+from itp.policies.base import HARD_DEADLINES
+from itp.schema import MODEL_STREAMS, SOURCES
+from itp.sim.choice import Choice
 from itp.sim.scenario import Scenario
-from itp.sim.simulator import Simulator, masks_of_actions
+from itp.sim.simulator import Simulator
 
 __all__ = [
-    "HARD_DEADLINES",
     "NO_GUARD",
+    "SOFT_DEADLINES",
     "ModelPolicy",
-    "choose",
     "is_model",
     "model_of",
     "name_apart",
@@ -35,14 +35,13 @@ __all__ = [
 ]
 
 NO_GUARD = ":no-guard"
-HARD_DEADLINES = ":hard-deadlines"
+SOFT_DEADLINES = ":soft-deadlines"
 _SUFFIX = ".onnx"
-_MODEL_STREAMS = 4
-_WATER_FILLING = 0
+_GUARD = SOURCES.index("guard")
 
 
 class ModelPolicy:
-    """The open action of the greatest Q-value, by water-filling; a guard may put a rule's in its place.
+    """What a ``TaskPartitioner`` with this model decides: the same engine, guard and compiled decision.
 
     Parameters
     ----------
@@ -50,10 +49,11 @@ class ModelPolicy:
         A shipped name or an ``.onnx`` file; its variant for the simulator's service order is taken.
     guard : bool
         Heed the guard in the model's metadata.
-    hard_deadlines : bool
-        Close the actions that are planned to miss the deadline, where another one is not.
+    hard_deadlines : bool, optional
+        Close the actions that are planned to miss the deadline while another one meets it; None: as the
+        model's metadata say.
     name : str, optional
-        Without: the file's stem, with ``:no-guard`` or ``:hard-deadlines`` behind it.
+        Without: the file's stem, with its suffixes.
 
     Attributes
     ----------
@@ -79,10 +79,11 @@ class ModelPolicy:
         model: str | os.PathLike[str],
         *,
         guard: bool = True,
-        hard_deadlines: bool = False,
+        hard_deadlines: bool | None = None,
         name: str | None = None,
     ) -> None:
-        self.suffix = suffix = ("" if guard else NO_GUARD) + (HARD_DEADLINES if hard_deadlines else "")
+        deadlines = {None: "", True: HARD_DEADLINES, False: SOFT_DEADLINES}[hard_deadlines]
+        self.suffix = suffix = ("" if guard else NO_GUARD) + deadlines
         self.path = Path(os.path.abspath(find_model(model)))
         self.spec = os.fspath(model) + suffix
         # A shipped model is known by its name, whatever files are called.
@@ -92,16 +93,19 @@ class ModelPolicy:
         self.hard_deadlines = hard_deadlines
         self.decisions = self.guarded = 0
         self.overruled = np.zeros(0, dtype=np.bool_)
-        self._guard: Guard | None = None
-        self._session: Any = None
+        self._model: Model | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_session": None, "_guard": None}
+        return {**self.__dict__, "_model": None}
 
     @property
     def has_guard(self) -> bool:
         """Whether a guard stands by, as `begin` found it."""
         return self._guard is not None
+
+    @property
+    def _guard(self) -> Guard | None:
+        return self._model.guard if self._model is not None and self.heeds_guard else None
 
     def load(self, scenario: Scenario) -> None:
         """Load the model for this scenario's service order.
@@ -111,57 +115,53 @@ class ModelPolicy:
         ModelError
             It cannot serve here.
         """
-        if scenario.n_streams != _MODEL_STREAMS:
+        if scenario.n_streams != MODEL_STREAMS:
             raise ModelError(
-                f"{self.path}: models decide over {_MODEL_STREAMS} streams; "
+                f"{self.path}: models decide over {MODEL_STREAMS} streams; "
                 f"{scenario.name} has {scenario.n_streams}"
             )
-        model = load_model(self.path, scenario.service_order)
-        if not model.takes_batches:
-            raise ModelError(f"{model.path}: takes one state at a time; export it with a batch of any size")
-        self._session = model.session
-        self._guard = model.guard if self.heeds_guard else None
+        self._model = load_model(self.path, scenario.service_order)
 
     def begin(self, sim: Simulator) -> None:
         self.load(sim.scenario)
         self.decisions = self.guarded = 0
 
     def act(self, sim: Simulator) -> Choice:
-        q_values = self._session.run(["q_values"], {"state": sim.states})[0]
-        masks, self.overruled = choose(sim, q_values, self._guard, hard_deadlines=self.hard_deadlines)
+        model = self._model
+        if model is None:
+            raise RuntimeError("begin() comes before act()")
+        hard = model.hard_deadlines if self.hard_deadlines is None else self.hard_deadlines
+        choice = sim.decide(
+            batch_q_values(model, sim.states, native=True),
+            guard=self._guard,
+            hard_deadlines=hard,
+            source="onnxruntime" if model.net is None else "native",
+        )
+        self.overruled = (choice.sources == _GUARD) & ~sim.done
         self.decisions += int((~sim.done).sum())
         self.guarded += int(self.overruled.sum())
-        return masks, np.full(sim.n_envs, _WATER_FILLING, dtype=np.int32)
-
-
-def choose(
-    sim: Simulator, q_values: NDArray[np.float32], guard: Guard | None, *, hard_deadlines: bool = False
-) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
-    """The masks of the open actions of the greatest values[n_envs, 15], and where the guard overruled."""
-    sets, open_to = masks_of_actions(sim.n_streams), sim.action_masks
-    if hard_deadlines:
-        planned_s = sim.expected_times(np.broadcast_to(sets, q_values.shape))
-        meets = open_to & (planned_s <= sim.waiting()["deadline_s"][:, None])
-        open_to = np.where(meets.any(axis=1, keepdims=True), meets, open_to)
-    masks = sets[np.where(open_to, q_values, -np.inf).argmax(axis=1)]
-    if guard is None:
-        return masks, np.zeros(sim.n_envs, dtype=np.bool_)
-    of_rule = sim.choose(guard.rule)[0]
-    planned_s = sim.expected_times(np.stack([masks, of_rule], axis=1))
-    overruled = ~sim.done & (planned_s[:, 0] > guard.threshold * planned_s[:, 1])
-    return np.where(overruled, of_rule, masks), overruled
+        return choice
 
 
 def model_of(spec: str) -> str:
     """The model's name or path in a text."""
-    return spec.removesuffix(NO_GUARD).removesuffix(HARD_DEADLINES)
+    return _parts(spec)[0]
 
 
 def policy_of(spec: str) -> ModelPolicy:
     """The policy that a text names; ModelError if there is no such model."""
-    return ModelPolicy(
-        model_of(spec), guard=not spec.endswith(NO_GUARD), hard_deadlines=spec.endswith(HARD_DEADLINES)
-    )
+    model, guard, hard_deadlines = _parts(spec)
+    return ModelPolicy(model, guard=guard, hard_deadlines=hard_deadlines)
+
+
+def _parts(spec: str) -> tuple[str, bool, bool | None]:
+    """The model of a text, whether its guard is heeded, and whether deadlines are hard."""
+    hard_deadlines = None
+    for suffix, hard in ((HARD_DEADLINES, True), (SOFT_DEADLINES, False)):
+        if spec.endswith(suffix):
+            spec, hard_deadlines = spec.removesuffix(suffix), hard
+            break
+    return spec.removesuffix(NO_GUARD), not spec.endswith(NO_GUARD), hard_deadlines
 
 
 def is_model(spec: str) -> bool:

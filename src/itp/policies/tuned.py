@@ -7,9 +7,10 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from itp.policies.base import TRAINING_SEED, Choice
+from itp.policies.base import TRAINING_SEED
 from itp.policies.episodes import mean_log_slowdown, run
 from itp.policies.rules import Rule
+from itp.sim.choice import Choice
 from itp.sim.simulator import Simulator, masks_of_actions
 
 _WATER_FILLING = 0
@@ -56,7 +57,7 @@ class SizeInterval:
         slot = np.minimum((position[:, None] > bounds).sum(axis=1), last)
         stream = order[np.arange(sim.n_envs), slot]
         masks = np.uint32(1) << stream.astype(np.uint32)
-        return masks, np.full(sim.n_envs, _WATER_FILLING, dtype=np.int32)
+        return Choice(masks, np.full(sim.n_envs, _WATER_FILLING, dtype=np.int32))
 
 
 class LinUcb:
@@ -110,7 +111,7 @@ class LinUcb:
             value += self._width * np.sqrt(np.maximum(spread, 0.0))
         value[~sim.action_masks] = -np.inf
         masks = masks_of_actions(sim.n_streams)[value.argmax(axis=1)]
-        return masks, np.full(sim.n_envs, _WATER_FILLING, dtype=np.int32)
+        return Choice(masks, np.full(sim.n_envs, _WATER_FILLING, dtype=np.int32))
 
 
 _TRAINING_ENVS = 32

@@ -14,15 +14,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from itp import actions as action_sets
+from itp._core.decide import Guard
 from itp._core.replay.replay import PrioritizedReplayBuffer
 from itp._core.reward import RewardWeights
 from itp._core.sim.batch import OUTCOME, SPLITS, TIMELINE, Batch
 from itp._core.sim.rivals import RULES
+from itp.schema import MIN_CHUNK_BYTES, MODEL_STREAMS, N_ACTIONS, SOURCES, state_dim
+from itp.sim.choice import Choice
 from itp.sim.scenario import Scenario, Worlds, load
 
 __all__ = ["OUTCOME", "RULES", "SPLITS", "TIMELINE", "Simulator", "masks_of_actions"]
 
-MIN_CHUNK_BYTES = 65536
+_NATIVE, _GUARD = SOURCES.index("native"), SOURCES.index("guard")
 # Of one environment of four streams, tasks in flight and scratch included; it is refused before
 # memory runs out, not after.
 _ENV_BYTES = 20_000
@@ -141,14 +144,15 @@ class Simulator:
         self._batch = batch
         self.n_envs = batch.n_envs
         self.n_streams = n_streams
-        self.state_dim = 4 * n_streams + 4
+        self.state_dim = state_dim(n_streams)
         self.n_actions = (1 << n_streams) - 1
         self.states = batch.states
         self.seeds = batch.seeds
         self._masks = np.zeros(self.n_envs, dtype=np.uint32)
         self._splits = np.zeros(self.n_envs, dtype=np.int32)
-        self._certain = np.ones(self.n_envs, dtype=np.float32)
-        self._chosen = np.zeros(self.n_envs, dtype=np.uint8)
+        self._certain = np.ones(self.n_envs)
+        self._not_drawn = np.zeros(self.n_envs, dtype=np.uint8)
+        self._by_heuristic = np.zeros(self.n_envs, dtype=np.uint8)
         self._ranges = _ranges(self.n_envs, threads)
         self._pool = ThreadPoolExecutor(len(self._ranges)) if len(self._ranges) > 1 else None
 
@@ -274,50 +278,132 @@ class Simulator:
         self,
         masks: NDArray[np.uint32],
         splits: NDArray[np.int32],
-        *,
         propensities: ArrayLike | None = None,
         explored: ArrayLike | None = None,
+        sources: ArrayLike | None = None,
     ) -> NDArray[np.float64]:
-        """As `step`, with stream masks (uint32[n_envs]) and numbers in SPLITS (int32[n_envs])."""
+        """As `step`, with the members of a `Choice`: ``sim.step_masks(*choice)``."""
         if masks.dtype != np.uint32 or splits.dtype != np.int32:
             raise TypeError(f"masks, splits: expected uint32 and int32; got {masks.dtype} and {splits.dtype}")
-        given = self._certain
+        given, drawn, chosen_by = self._certain, self._not_drawn, self._by_heuristic
         if propensities is not None:
-            given = np.ascontiguousarray(propensities, dtype=np.float32)
-        drawn = self._chosen
+            given = np.ascontiguousarray(propensities, dtype=np.float64)
         if explored is not None:
             drawn = np.ascontiguousarray(explored, dtype=np.bool_).view(np.uint8)
-        if not masks.shape == splits.shape == given.shape == drawn.shape == (self.n_envs,):
-            raise ValueError(f"masks, splits, propensities and explored: expected [{self.n_envs}] each")
+        if sources is not None:
+            chosen_by = np.ascontiguousarray(sources, dtype=np.uint8)
+        arrays = (masks, splits, given, drawn, chosen_by)
+        if any(array.shape != (self.n_envs,) for array in arrays):
+            raise ValueError(
+                f"masks, splits, propensities, explored and sources: expected [{self.n_envs}] each"
+            )
         if splits.min() < 0 or splits.max() >= len(SPLITS):
             raise ValueError(f"splits: expected 0 to {len(SPLITS) - 1}")
+        if chosen_by.max() >= len(SOURCES):
+            raise ValueError(f"sources: expected 0 to {len(SOURCES) - 1}")
         rewards = np.empty(self.n_envs)
-        self._each(lambda first, last: self._batch.step(masks, splits, given, drawn, rewards, first, last))
+        self._each(lambda first, last: self._batch.step(*arrays, rewards, first, last))
         return rewards
 
-    def choose(self, rule: str) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
-        """What a classical rule (one of RULES) would do now: masks and splits for `step_masks`.
+    # --- choosing ---
 
-        The arrays are overwritten by the next call.
+    def choose(self, rule: str, *, hard_deadlines: bool = False) -> Choice:
+        """What a classical rule (one of RULES) would do now; the next call overwrites the arrays.
+
+        With `hard_deadlines` a rule of production gives way to the least completion time where it breaks a
+        deadline that some action is planned to meet.
         """
-        if rule not in RULES:
-            raise ValueError(f"rule = {rule!r}: expected one of {', '.join(RULES)}")
-        self._each(lambda first, last: self._batch.choose(rule, self._masks, self._splits, first, last))
-        return self._masks, self._splits
+        self._check_rule(rule)
+        masks, splits = self._masks, self._splits
+        self._each(lambda first, last: self._batch.choose(rule, hard_deadlines, masks, splits, first, last))
+        return Choice(masks, splits)
 
-    def look_ahead(self, horizon: int, rule: str) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
-        """What a clairvoyant would do now: every action is tried in a copy of the world.
+    def decide(
+        self,
+        q_values: NDArray[np.float32],
+        *,
+        guard: Guard | None = None,
+        hard_deadlines: bool = False,
+        source: str = "native",
+    ) -> Choice:
+        """What a ``TaskPartitioner`` would decide now by these Q-values: its compiled decision.
 
-        The copy goes on with `rule` for the next `horizon` - 1 tasks and until all in flight are
-        through; the least sum of log slowdowns wins. The arrays are overwritten by the next call.
+        Parameters
+        ----------
+        q_values : ndarray
+            float32[n_envs, 15]. A row that is not finite leaves its decision to the least completion time.
+        guard : Guard, optional
+        hard_deadlines : bool
+            Close the actions that are planned to miss the deadline while another one meets it.
+        source : str
+            Of ``itp.schema.SOURCES``: what computed the values.
+
+        Raises
+        ------
+        ValueError
+            The values have another shape, or the environments have other than 4 streams.
         """
-        if rule not in RULES:
-            raise ValueError(f"rule = {rule!r}: expected one of {', '.join(RULES)}")
+        values = np.ascontiguousarray(q_values, dtype=np.float32)
+        if self.n_streams != MODEL_STREAMS or values.shape != (self.n_envs, N_ACTIONS):
+            raise ValueError(
+                f"q_values: expected [{self.n_envs}, {N_ACTIONS}] over {MODEL_STREAMS} streams; "
+                f"got {list(values.shape)} over {self.n_streams}"
+            )
+        masks, splits = np.zeros(self.n_envs, dtype=np.uint32), np.zeros(self.n_envs, dtype=np.int32)
+        sources = np.zeros(self.n_envs, dtype=np.uint8)
+        number = SOURCES.index(source)
+        self._each(
+            lambda first, last: self._batch.decide(
+                values, guard, hard_deadlines, number, masks, splits, sources, first, last
+            )
+        )
+        return Choice(masks, splits, sources=sources)
+
+    def explore(self, choice: Choice, epsilon: float, *, hard_deadlines: bool = False) -> Choice:
+        """Epsilon-greedy around a choice, by production's compiled code.
+
+        An action is drawn uniformly from those open to the task, by world and number of the task alone. The
+        propensities are those of the actions taken.
+
+        Raises
+        ------
+        ValueError
+            `epsilon` is no probability.
+        """
+        if not 0.0 <= epsilon <= 1.0:
+            raise ValueError(f"epsilon = {epsilon!r}: expected 0 to 1")
+        masks, splits = choice.masks.copy(), choice.splits.copy()
+        propensities, explored = np.ones(self.n_envs), np.zeros(self.n_envs, dtype=np.uint8)
+        self._each(
+            lambda first, last: self._batch.explore(
+                epsilon, hard_deadlines, masks, splits, propensities, explored, first, last
+            )
+        )
+        drawn = explored.view(np.bool_)
+        sources = choice.sources
+        if sources is not None:
+            # What the guard would have done, it has not done where the action was drawn.
+            sources = np.where(drawn & (sources == _GUARD), _NATIVE, sources).astype(np.uint8)
+        return Choice(masks, splits, propensities, drawn, sources)
+
+    def look_ahead(self, horizon: int, rule: str) -> Choice:
+        """What a clairvoyant would do now; the next call overwrites the arrays.
+
+        Every action is tried in a copy of the world, which goes on with `rule` for the next `horizon` - 1
+        tasks and until all in flight are through; the least sum of log slowdowns wins.
+        """
+        self._check_rule(rule)
         if _integer("horizon", horizon) < 1:
             raise ValueError(f"horizon = {horizon!r}: expected at least 1 task")
-        self._splits[:] = 0
-        self._each(lambda first, last: self._batch.look_ahead(self._masks, horizon, rule, first, last))
-        return self._masks, self._splits
+        masks, splits = self._masks, self._splits
+        splits[:] = 0
+        self._each(lambda first, last: self._batch.look_ahead(masks, horizon, rule, first, last))
+        return Choice(masks, splits)
+
+    @staticmethod
+    def _check_rule(rule: str) -> None:
+        if rule not in RULES:
+            raise ValueError(f"rule = {rule!r}: expected one of {', '.join(RULES)}")
 
     def branch(self, envs: ArrayLike, horizon: int) -> Simulator:
         """Another simulator that goes on from here: what would happen if?
@@ -357,7 +443,8 @@ class Simulator:
         """The waiting tasks and what they see of the streams, in physical units.
 
         size_bytes, priority, deadline_s (infinite: none), arrived_at_s, up (mask): [n_envs];
-        rate_Bps (bandwidth x success), latency_s, work_ahead_s: [n_envs, n_streams], as estimated.
+        bandwidth_Bps, success_rate, rate_Bps (their product), latency_s, work_ahead_s: [n_envs, n_streams],
+        as estimated.
         """
         return self._batch.waiting()
 

@@ -25,6 +25,7 @@ ctypedef struct Completed:
     float propensity
     uint8_t success
     uint8_t explored
+    uint8_t source
 
 
 cdef class Batch:

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
+from itp._core.decide import Guard
 from itp._core.reward import RewardWeights
 
 OUTCOME: np.dtype[Any]
@@ -49,8 +50,9 @@ class Batch:
         self,
         masks: NDArray[np.uint32],
         splits: NDArray[np.int32],
-        propensities: NDArray[np.float32],
+        propensities: NDArray[np.float64],
         explored: NDArray[np.uint8],
+        sources: NDArray[np.uint8],
         rewards: NDArray[np.float64],
         first: int,
         last: int,
@@ -58,8 +60,32 @@ class Batch:
     def choose(
         self,
         rule: str,
+        hard_deadlines: bool,
         masks: NDArray[np.uint32],
         splits: NDArray[np.int32],
+        first: int,
+        last: int,
+    ) -> None: ...
+    def decide(
+        self,
+        q_values: NDArray[np.float32],
+        guard: Guard | None,
+        hard_deadlines: bool,
+        source: int,
+        masks: NDArray[np.uint32],
+        splits: NDArray[np.int32],
+        sources: NDArray[np.uint8],
+        first: int,
+        last: int,
+    ) -> None: ...
+    def explore(
+        self,
+        epsilon: float,
+        hard_deadlines: bool,
+        masks: NDArray[np.uint32],
+        splits: NDArray[np.int32],
+        propensities: NDArray[np.float64],
+        explored: NDArray[np.uint8],
         first: int,
         last: int,
     ) -> None: ...

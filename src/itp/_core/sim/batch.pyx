@@ -8,12 +8,15 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from itp._core.alloc cimport WATER_FILLING, completion_time_s
-from itp._core.ledger cimport FIFO, SRPT
+from itp._core.order cimport service_order_number
 from itp._core.sim.lookahead cimport look_ahead
 from itp._core.reward cimport RewardWeights
+from itp._core.counter cimport draw_key, draw_uniform
+from itp._core.decide cimport HARD, SOFT, Choice, Chooser, Draw, Guard, Learned, choose
+from itp._core.decide cimport explore as explore_around
 from itp._core.sim.rivals cimport choose_for
 from itp._core.sim.env cimport Chunk, Env, Interval, Setting, Slot, slot_of
-from itp._core.heuristic cimport split_chunks
+from itp._core.heuristic cimport LEAST_COMPLETION_TIME, split_chunks
 from itp._core.sim.service cimport reference_s
 from itp._core.sim.sim cimport (
     env_begin,
@@ -26,6 +29,7 @@ from itp._core.sim.sim cimport (
 )
 from itp._core.sim.world cimport ExplicitTask, LinkSpec, Outage, PathSpec, Row, WorkloadSpec
 
+from itp._core.order import SERVICE_ORDERS as _SERVICE_ORDERS
 from itp._core.sim.rivals import RULES as _RULES
 from itp._core.sim.world import LINK as _LINK
 from itp._core.sim.world import PATH as _PATH
@@ -36,12 +40,16 @@ OUTCOME = np.dtype([
     ("streams", "<i4"), ("arrived_at_s", "<f8"), ("completed_at_s", "<f8"), ("deadline_s", "<f8"),
     ("reference_time_s", "<f8"), ("expected_time_s", "<f8"), ("retransmitted_bytes", "<i8"),
     ("imbalance", "<f8"), ("reward", "<f8"), ("propensity", "<f4"),
-    ("success", "?"), ("explored", "?"), ("pad", "V2"),
+    ("success", "?"), ("explored", "?"), ("source", "u1"), ("pad", "V1"),
 ])
 TIMELINE = np.dtype([
     ("stream", "<i4"), ("task", "<i4"), ("start_s", "<f8"), ("end_s", "<f8"), ("bytes", "<f8"),
 ])
 SPLITS = ("water_filling", "proportional", "equal", "pull")
+
+# Of the draws that explore, apart from those of the world.
+cdef enum:
+    _EXPLORATION = 1000
 
 _NOTHING = np.zeros(0, dtype=np.int8)
 
@@ -109,7 +117,7 @@ cdef class Batch:
         setting.slot_bytes = (sizeof(Slot) + setting.n * sizeof(Chunk) + 31) & ~<size_t>31
         setting.keep_states = keep_states
         setting.n_tasks = n_tasks
-        setting.order = SRPT if service_order == "srpt" else FIFO
+        setting.order = service_order_number(service_order)
         setting.stealing = stealing
         setting.min_chunk_bytes = min_chunk_bytes
         for i, weight in enumerate(weights.as_dict().values()):
@@ -172,29 +180,95 @@ cdef class Batch:
             self.seed_of[i] = seeds[k]
             self.begin(i, i + 1)
 
-    def step(self, const uint32_t[::1] masks, const int32_t[::1] splits, const float[::1] propensities,
-             const uint8_t[::1] explored, double[::1] rewards, Py_ssize_t first, Py_ssize_t last):
+    def step(self, const uint32_t[::1] masks, const int32_t[::1] splits, const double[::1] propensities,
+             const uint8_t[::1] explored, const uint8_t[::1] sources, double[::1] rewards,
+             Py_ssize_t first, Py_ssize_t last):
         """Decide in environments first..last-1 and run them to their next decisions.
 
         An environment whose episode is over stays as it is, with reward 0.
         """
+        cdef Choice choice
         cdef Py_ssize_t i
         with nogil:
             for i in range(first, last):
-                env_step(self.env(i), masks[i], splits[i], propensities[i], explored[i])
+                choice.mask = masks[i]
+                choice.split = splits[i]
+                choice.propensity = propensities[i]
+                choice.explored = explored[i]
+                choice.source = sources[i]
+                env_step(self.env(i), &choice)
                 rewards[i] = self.env(i).step_reward
         self._check_memory(first, last)
 
-    def choose(self, str rule, uint32_t[::1] masks, int32_t[::1] splits, Py_ssize_t first, Py_ssize_t last):
+    def choose(self, str rule, bint hard_deadlines, uint32_t[::1] masks, int32_t[::1] splits,
+               Py_ssize_t first, Py_ssize_t last):
         """What a rule of RULES would do in each environment."""
         cdef int number = _RULES.index(rule)
-        cdef int split
+        cdef Choice choice
         cdef Py_ssize_t i
         with nogil:
             for i in range(first, last):
                 if not self.env(i).over:
-                    masks[i] = choose_for(self.env(i), number, &split)
-                    splits[i] = split
+                    choose_for(self.env(i), number, hard_deadlines, &choice)
+                    masks[i] = choice.mask
+                    splits[i] = choice.split
+
+    def decide(self, const float[:, ::1] q_values, Guard guard, bint hard_deadlines, uint8_t source,
+               uint32_t[::1] masks, int32_t[::1] splits, uint8_t[::1] sources,
+               Py_ssize_t first, Py_ssize_t last):
+        """What production would decide in each environment by these Q-values, float32[n_envs, 15]."""
+        cdef Learned model
+        cdef Chooser chooser
+        cdef Choice choice
+        cdef Env* env
+        cdef Py_ssize_t i
+        memset(&model, 0, sizeof(model))
+        model.has_guard = guard is not None
+        if guard is not None:
+            model.guard_policy = guard.policy
+            model.guard_threshold = guard.threshold
+        chooser.model = &model
+        chooser.policy = LEAST_COMPLETION_TIME
+        chooser.deadlines = HARD if hard_deadlines else SOFT
+        chooser.epsilon = 0.0
+        with nogil:
+            for i in range(first, last):
+                env = self.env(i)
+                if not env.over:
+                    choose(&chooser, source, &q_values[i, 0], &env.paths, &env.demand, &env.turn, NULL,
+                           &choice)
+                    masks[i] = choice.mask
+                    splits[i] = choice.split
+                    sources[i] = <uint8_t>choice.source
+
+    def explore(self, double epsilon, bint hard_deadlines, uint32_t[::1] masks, int32_t[::1] splits,
+                double[::1] propensities, uint8_t[::1] explored, Py_ssize_t first, Py_ssize_t last):
+        """Epsilon-greedy around `masks` and `splits`, drawn by world and number of the task."""
+        cdef Chooser chooser
+        cdef Choice choice
+        cdef Draw draw
+        cdef Env* env
+        cdef uint64_t key
+        cdef Py_ssize_t i
+        chooser.model = NULL
+        chooser.policy = LEAST_COMPLETION_TIME
+        chooser.deadlines = HARD if hard_deadlines else SOFT
+        chooser.epsilon = epsilon
+        with nogil:
+            for i in range(first, last):
+                env = self.env(i)
+                if not env.over:
+                    key = draw_key(env.seed, _EXPLORATION)
+                    draw.whether = draw_uniform(key, 2 * <uint64_t>env.decided)
+                    draw.which = draw_uniform(key, 2 * <uint64_t>env.decided + 1)
+                    choice.mask = masks[i]
+                    choice.split = splits[i]
+                    choice.by_model = choice.explored = False
+                    explore_around(&chooser, &env.paths, &env.demand, &draw, &choice)
+                    masks[i] = choice.mask
+                    splits[i] = choice.split
+                    propensities[i] = choice.propensity
+                    explored[i] = choice.explored
 
     def look_ahead(self, uint32_t[::1] masks, int horizon, str rule, Py_ssize_t first, Py_ssize_t last):
         """What a clairvoyant would do in each environment: see ``itp._core.sim.lookahead``."""
@@ -220,7 +294,7 @@ cdef class Batch:
         cdef const Setting* setting = &self.setting
         cdef Batch copies = Batch(
             self.links.base[which], self.paths.base[which], self.workloads.base[which], self.seeds[which],
-            *self.tables, n_tasks=setting.n_tasks, service_order="srpt" if setting.order == SRPT else "fifo",
+            *self.tables, n_tasks=setting.n_tasks, service_order=_SERVICE_ORDERS[setting.order],
             stealing=setting.stealing, min_chunk_bytes=setting.min_chunk_bytes, weights=self.weights)
         cdef Py_ssize_t i
         cdef bint copied = True
@@ -316,7 +390,7 @@ cdef class Batch:
         cdef Py_ssize_t i, k, n = self.setting.n
         cdef int64_t[::1] size = np.empty(self.n_envs, dtype=np.int64)
         cdef double[:, ::1] task = np.empty((3, self.n_envs))
-        cdef double[:, :, ::1] seen = np.empty((3, self.n_envs, n))
+        cdef double[:, :, ::1] seen = np.empty((5, self.n_envs, n))
         cdef const Env* env
         for i in range(self.n_envs):
             env = self.env(i)
@@ -328,11 +402,13 @@ cdef class Batch:
                 seen[0, i, k] = env.paths.rate_Bps[k]
                 seen[1, i, k] = env.metrics[k].latency_s
                 seen[2, i, k] = env.paths.work_ahead_s[k]
+                seen[3, i, k] = env.metrics[k].bandwidth_Bps
+                seen[4, i, k] = env.metrics[k].success_rate
         figures, paths = np.asarray(task), np.asarray(seen)
         return {
             "size_bytes": np.asarray(size), "priority": figures[0], "deadline_s": figures[1],
             "arrived_at_s": figures[2], "rate_Bps": paths[0], "latency_s": paths[1],
-            "work_ahead_s": paths[2], "up": self.up(),
+            "work_ahead_s": paths[2], "bandwidth_Bps": paths[3], "success_rate": paths[4], "up": self.up(),
         }
 
     def world(self):
@@ -401,6 +477,7 @@ cdef class Batch:
                 row.propensity = task.propensity
                 row.success = task.success
                 row.explored = task.explored
+                row.source = task.source
                 k += 1
                 slot = task.next
         return out

@@ -38,6 +38,7 @@ ctypedef struct Slot:
     uint8_t steals              # idle streams of its action may take over bytes
     uint8_t success
     uint8_t explored            # the action was drawn, not chosen
+    uint8_t source              # who chose it: of enum itp_source
 
 # One stream: a long-lived connection over a path.
 ctypedef struct Stream:

@@ -8,6 +8,8 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint32_t
 
 from itp._core.alloc cimport WATER_FILLING
+from itp._core.decide cimport Choice
+from itp._core.decision cimport ITP_HEURISTIC
 from itp._core.sim.env cimport Env
 from itp._core.heuristic cimport split_chunks
 from itp._core.sim.rivals cimport choose_for
@@ -16,17 +18,22 @@ from itp._core.sim.sim cimport env_copy, env_step
 
 cdef double _future(const Env* env, Env* scratch, uint32_t mask, int horizon, int rule) noexcept nogil:
     """Sum of the log slowdowns of all tasks now in flight or among the next `horizon`."""
-    cdef int split
+    cdef Choice choice
     if not env_copy(scratch, env):
         return -INFINITY
     scratch.tracks_cost = True
     scratch.cost = 0.0
     if scratch.decided + horizon < scratch.n_tasks:
         scratch.n_tasks = scratch.decided + horizon
-    env_step(scratch, mask, WATER_FILLING, 1.0, False)
+    choice.mask = mask
+    choice.split = WATER_FILLING
+    choice.source = ITP_HEURISTIC
+    choice.explored = False
+    choice.propensity = 1.0
+    env_step(scratch, &choice)
     while not scratch.over and not scratch.out_of_memory:
-        mask = choose_for(scratch, rule, &split)
-        env_step(scratch, mask, split, 1.0, False)
+        choose_for(scratch, rule, False, &choice)
+        env_step(scratch, &choice)
     return -INFINITY if scratch.out_of_memory else scratch.cost
 
 

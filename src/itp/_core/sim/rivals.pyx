@@ -1,31 +1,17 @@
-"""What classical rules would do for the task that waits in a simulated environment."""
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+"""What rules would do for the task that waits in a simulated environment."""
+from libc.stdint cimport int64_t, uint32_t
 
-from itp._core.alloc cimport PROPORTIONAL, WATER_FILLING, Rule, completion_time_s
-from itp._core.counter cimport draw_bits, draw_key
-from itp._core.heuristic cimport (
-    EQUAL_SPLIT,
-    LEAST_COMPLETION_TIME,
-    Candidates,
-    Demand,
-    Policy,
-    choose_by_rule,
-    enumerate_candidates,
-    least_at_once,
-    least_completion,
-    split_chunks,
-)
+from itp._core.alloc cimport PROPORTIONAL, WATER_FILLING, completion_time_s
+from itp._core.decide cimport HARD, SOFT, Choice, Chooser, choose
+from itp._core.decision cimport ITP_HEURISTIC
+from itp._core.heuristic cimport EQUAL_SPLIT, Demand, Policy, split_chunks
 from itp._core.sim.env cimport Env
 from itp._core.sim.sim cimport PULL
-from itp._core.state cimport Paths, popcount
+from itp._core.state cimport Paths
 
 from itp._core.heuristic import POLICIES as _POLICIES
 
-RULES = (*_POLICIES, "least_completion_time_proportional", "min_rtt", "random", "pull")
-
-# Of the random policy's draws, apart from those of the world.
-cdef enum:
-    CHOICE = 1000
+RULES = (*_POLICIES, "least_completion_time_proportional", "min_rtt", "pull")
 
 
 cdef uint32_t _least_proportional(const Paths* paths, const Demand* demand) noexcept nogil:
@@ -46,46 +32,34 @@ cdef uint32_t _least_proportional(const Paths* paths, const Demand* demand) noex
     return best
 
 
-cdef uint32_t _random_set(uint32_t up, uint64_t bits) noexcept nogil:
-    """A non-empty subset of `up`, each as likely as the others."""
-    cdef uint32_t mask = 0, left = up
-    cdef uint64_t pick = bits % ((<uint64_t>1 << popcount(up)) - 1) + 1
-    while left:
-        if pick & 1:
-            mask |= left & (~left + 1)
-        pick >>= 1
-        left &= left - 1
-    return mask
+cdef uint32_t _least_latency(const Env* env) noexcept nogil:
+    cdef int i, best = -1
+    for i in range(env.paths.n):
+        if (env.paths.up >> i) & 1 and (best < 0 or env.metrics[i].latency_s < env.metrics[best].latency_s):
+            best = i
+    return <uint32_t>1 << best
 
 
-cdef uint32_t choose_for(Env* env, int rule, int* split) noexcept nogil:
-    cdef const Paths* paths = &env.paths
-    cdef const Demand* demand = &env.demand
-    cdef Candidates candidates
-    cdef Rule chosen = WATER_FILLING
-    cdef uint32_t mask = 0
-    cdef int i, best
-    split[0] = WATER_FILLING
-    if rule == LEAST_COMPLETION_TIME:
-        if least_at_once(paths, demand, &mask):
-            return mask
-        enumerate_candidates(paths, demand, &candidates)
-        return candidates.mask[least_completion(&candidates)]
+cdef void choose_for(Env* env, int rule, bint hard_deadlines, Choice* out) noexcept nogil:
+    cdef Chooser chooser
     if rule <= EQUAL_SPLIT:
-        mask = choose_by_rule(<Policy>rule, paths, demand, &env.turn, &chosen)
-        split[0] = chosen
-        return mask
+        chooser.model = NULL
+        chooser.policy = <Policy>rule
+        chooser.deadlines = HARD if hard_deadlines else SOFT
+        chooser.epsilon = 0.0
+        choose(&chooser, ITP_HEURISTIC, NULL, &env.paths, &env.demand, &env.turn, NULL, out)
+        return
+    out.split = WATER_FILLING
+    out.source = ITP_HEURISTIC
+    out.by_model = out.explored = False
+    out.propensity = 1.0
     if rule == LEAST_COMPLETION_TIME_PROPORTIONAL:
-        split[0] = PROPORTIONAL
-        mask = _least_proportional(paths, demand)
-        return mask if mask else paths.up
-    if rule == MIN_RTT:
-        best = -1
-        for i in range(paths.n):
-            if (paths.up >> i) & 1 and (best < 0 or env.metrics[i].latency_s < env.metrics[best].latency_s):
-                best = i
-        return <uint32_t>1 << best
-    if rule == RANDOM:
-        return _random_set(paths.up, draw_bits(draw_key(env.seed, CHOICE), <uint64_t>env.decided))
-    split[0] = PULL
-    return paths.up
+        out.split = PROPORTIONAL
+        out.mask = _least_proportional(&env.paths, &env.demand)
+        if out.mask == 0:
+            out.mask = env.paths.up
+    elif rule == MIN_RTT:
+        out.mask = _least_latency(env)
+    else:
+        out.split = PULL
+        out.mask = env.paths.up

@@ -32,14 +32,11 @@ from itp._core.sim.flow cimport (
     standing_queue_s,
     wake,
 )
-from itp._core.ledger cimport SRPT
+from itp._core.order cimport ORDER_AGEING_S, SRPT, Rank, served_before, served_before_newcomer
 from itp._core.reward cimport Outcome, Terms, reward_terms, weighted
 from itp._core.state cimport StreamMetrics, set_bandwidth, set_latency
 from itp._core.sim.world cimport JITTER, LOSS, MEASUREMENT, TAIL_LOSS, PathSpec, per_link
 
-from itp._core.ledger import AGEING_S as _LEDGER_AGEING_S
-
-cdef double _AGEING_S = _LEDGER_AGEING_S
 cdef double _SMOOTHING = 0.25                   # weight of a new sample in what is known of a stream
 cdef double _MIN_STEAL_BYTES = 65536.0
 cdef double _LEAST_LATENCY_S = 1e-9
@@ -58,17 +55,20 @@ cdef void _serve(Env* env, int i, int slot) noexcept nogil:
     s.rate_Bps = 0.0
 
 
+cdef Rank _rank(const Env* env, int slot, double left_bytes) noexcept nogil:
+    cdef const Slot* task = slot_of(env, slot)
+    cdef Rank rank
+    rank.since_s = task.arrival.at_s
+    rank.left_bytes = left_bytes
+    rank.number = task.task
+    rank.priority_class = task.priority_class
+    return rank
+
+
 cdef bint _served_before(const Env* env, int a, double left_a, int b, double left_b) noexcept nogil:
-    """SRPT: of age first and oldest first, then class, then least remaining, then age."""
-    cdef const Slot* x = slot_of(env, a)
-    cdef const Slot* y = slot_of(env, b)
-    cdef bint aged_x = env.now_s - x.arrival.at_s >= _AGEING_S
-    cdef bint aged_y = env.now_s - y.arrival.at_s >= _AGEING_S
-    if aged_x or aged_y:
-        return x.task < y.task if aged_x and aged_y else aged_x
-    if x.priority_class != y.priority_class:
-        return x.priority_class > y.priority_class
-    return left_a < left_b or (left_a == left_b and x.task < y.task)
+    cdef Rank rank_a = _rank(env, a, left_a)
+    cdef Rank rank_b = _rank(env, b, left_b)
+    return served_before(&rank_a, &rank_b, env.now_s)
 
 
 cdef double remaining_bytes(const Env* env, int slot) noexcept nogil:
@@ -99,7 +99,7 @@ cdef void _append(Env* env, int i, int slot) noexcept nogil:
     s.last = slot
     s.waiting += chunk.left
     if env.setting.order == SRPT:
-        aged_s = slot_of(env, slot).arrival.at_s + _AGEING_S
+        aged_s = slot_of(env, slot).arrival.at_s + ORDER_AGEING_S
         if aged_s > env.now_s and aged_s < s.aged_s:
             s.aged_s = aged_s
 
@@ -198,7 +198,7 @@ cdef void come_of_age(Env* env, int i) noexcept nogil:
     s.aged_s = INFINITY
     k = s.first
     while k >= 0:
-        aged_s = slot_of(env, k).arrival.at_s + _AGEING_S
+        aged_s = slot_of(env, k).arrival.at_s + ORDER_AGEING_S
         if aged_s > env.now_s and aged_s < s.aged_s:
             s.aged_s = aged_s
         k = chunk_of(env, k, i).next
@@ -209,6 +209,7 @@ cdef double bytes_ahead(Env* env, int i, double size_bytes, int klass) noexcept 
     """Bytes that the stream serves before a task of this size and class that arrives now."""
     cdef const Stream* s = env.streams + i
     cdef const Chunk* chunk
+    cdef Rank rank
     cdef double left, ahead = 0.0
     cdef int k = s.serving
     if k < 0:
@@ -220,9 +221,9 @@ cdef double bytes_ahead(Env* env, int i, double size_bytes, int klass) noexcept 
         return left + s.waiting
     while k >= 0:
         chunk = chunk_of(env, k, i)
-        if (slot_of(env, k).priority_class > klass
-                or (slot_of(env, k).priority_class == klass and remaining_bytes(env, k) <= size_bytes)
-                or env.now_s - slot_of(env, k).arrival.at_s >= _AGEING_S):
+        # What is left of a task of another class does not matter.
+        rank = _rank(env, k, remaining_bytes(env, k) if slot_of(env, k).priority_class == klass else 0.0)
+        if served_before_newcomer(&rank, size_bytes, klass, env.now_s):
             ahead += left if k == s.serving else chunk.left
         k = s.first if k == s.serving else chunk.next
     return ahead

@@ -1,6 +1,7 @@
 # One simulated environment, from decision to decision.
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint64_t
 
+from itp._core.decide cimport Choice
 from itp._core.sim.env cimport Env, Setting
 from itp._core.sim.world cimport LinkSpec, PathSpec, WorkloadSpec
 
@@ -17,7 +18,7 @@ cdef void env_begin(Env* env, const LinkSpec* links, const PathSpec* paths, cons
                     uint64_t seed) noexcept nogil
 # Decide for the waiting task and run to the next decision, or to the end; in an environment that is
 # over nothing happens.
-cdef void env_step(Env* env, uint32_t mask, int split, float propensity, bint explored) noexcept nogil
+cdef void env_step(Env* env, const Choice* choice) noexcept nogil
 # Make `to` equal to `env`, of the same setting; False: no memory.
 cdef bint env_copy(Env* to, const Env* env) noexcept nogil
 # Links that nobody uses are not followed; bring all to the present.

@@ -10,6 +10,7 @@ from libc.string cimport memcpy, memset
 
 from itp._core.alloc cimport WATER_FILLING, Rule, completion_time_s
 from itp._core.counter cimport draw_bell, draw_key
+from itp._core.decide cimport Choice
 from itp._core.sim.env cimport Chunk, Env, LAST, NO_CHUNK, Setting, Slot, Stream, chunk_of, slot_of
 from itp._core.sim.flow cimport (
     begin_round,
@@ -24,7 +25,7 @@ from itp._core.sim.flow cimport (
     warm_up,
 )
 from itp._core.heuristic cimport split_chunks
-from itp._core.ledger cimport priority_class
+from itp._core.order cimport priority_class
 from itp._core.sim.link cimport Link, link_advance, link_start
 from itp._core.sim.service cimport (
     bytes_ahead,
@@ -162,9 +163,10 @@ cdef void _show(Env* env, bint last) noexcept nogil:
         memcpy(env.vectors + (2 * env.last_slot + 1) * dim, env.state, dim * sizeof(float))
 
 
-cdef void _admit(Env* env, uint32_t mask, int split, float propensity, bint explored) noexcept nogil:
+cdef void _admit(Env* env, const Choice* choice) noexcept nogil:
     """Turn the decision for the waiting task into chunks."""
     cdef int64_t chunks[16]
+    cdef uint32_t mask = choice.mask
     cdef Slot* task
     cdef Chunk* chunk
     cdef int i, slot, n = env.setting.n
@@ -184,14 +186,15 @@ cdef void _admit(Env* env, uint32_t mask, int split, float propensity, bint expl
     task.task = env.decided
     task.next = -1
     task.mask = mask
-    task.propensity = propensity
-    task.explored = explored
+    task.propensity = <float>choice.propensity
+    task.explored = choice.explored
+    task.source = <uint8_t>choice.source
     task.first_finish_s = INFINITY
     task.success = True
-    task.steals = env.setting.stealing or split == PULL
+    task.steals = env.setting.stealing or choice.split == PULL
     task.priority_class = <uint8_t>priority_class(env.arrival.priority)
-    mask = split_chunks(&env.paths, &env.demand, mask, WATER_FILLING if split == PULL else <Rule>split,
-                        chunks)
+    mask = split_chunks(&env.paths, &env.demand, mask,
+                        WATER_FILLING if choice.split == PULL else <Rule>choice.split, chunks)
     task.expected_s = completion_time_s(chunks, env.paths.rate_Bps, env.paths.delay_s, mask)
     task.streams = task.pending = <uint8_t>popcount(mask)
     if env.vectors != NULL and env.state != NULL:
@@ -384,7 +387,7 @@ cdef void env_begin(Env* env, const LinkSpec* links, const PathSpec* paths, cons
     _advance(env)
 
 
-cdef void env_step(Env* env, uint32_t mask, int split, float propensity, bint explored) noexcept nogil:
+cdef void env_step(Env* env, const Choice* choice) noexcept nogil:
     env.step_reward = 0.0
     if env.done_first >= 0:
         slot_of(env, env.done_last).next = env.free_slot
@@ -392,6 +395,6 @@ cdef void env_step(Env* env, uint32_t mask, int split, float propensity, bint ex
         env.done_first = env.done_last = -1
     if env.over:
         return
-    _admit(env, mask, split, propensity, explored)
+    _admit(env, choice)
     if not env.out_of_memory:
         _advance(env)

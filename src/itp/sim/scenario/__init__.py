@@ -3,8 +3,8 @@
 ``docs/scenarios.md`` lists every key; the shipped ones lie in ``families``.
 """
 
-from itp.sim.scenario.scenario import LINK, PATH, SERVICE_ORDERS, WORKLOAD, Scenario, load
+from itp.sim.scenario.scenario import LINK, PATH, WORKLOAD, Scenario, load
 from itp.sim.scenario.source import FAMILIES
 from itp.sim.scenario.worlds import Worlds
 
-__all__ = ["FAMILIES", "LINK", "PATH", "SERVICE_ORDERS", "WORKLOAD", "Scenario", "Worlds", "load"]
+__all__ = ["FAMILIES", "LINK", "PATH", "WORKLOAD", "Scenario", "Worlds", "load"]

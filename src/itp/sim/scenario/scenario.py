@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from itp._core.sim.world import LINK, PATH, WORKLOAD
 from itp.errors import ScenarioError
+from itp.schema import SERVICE_ORDERS
 from itp.sim.scenario.draws import Floats, Number, Seeds, as_seeds, uniform
 from itp.sim.scenario.file import TOP_KEYS, Spec, read_spec
 from itp.sim.scenario.lab import lab_scenario
@@ -28,7 +29,6 @@ from itp.sim.scenario.worlds import Worlds
 
 __all__ = ["FAMILIES", "LINK", "PATH", "WORKLOAD", "Scenario", "Worlds", "load"]
 
-SERVICE_ORDERS = ("fifo", "srpt")
 _DEFAULT_TASKS = 200
 # What a mixture of families says itself; all else is its members'.
 _MIXTURE_KEYS = names("name about seed service_order stealing tasks workload families")

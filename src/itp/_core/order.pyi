@@ -1,0 +1,4 @@
+from typing import Final
+
+SERVICE_ORDERS: Final = ("fifo", "srpt")
+AGEING_S: float
