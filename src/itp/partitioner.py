@@ -83,7 +83,7 @@ class TaskPartitioner(FastPath):
         How the caller's streams serve their chunks; see ``NetworkState``.
     hard_deadlines : bool, optional
         Whether actions that are planned to miss a task's deadline are closed while another one meets it.
-        None: as the model's metadata say; for the heuristic they stay open.
+        None: as the model's metadata say; by a heuristic they are, but by "single_best" under "fifo".
     epsilon : float
         Share of decisions drawn at random from the actions open to the task.
     seed : int, optional

@@ -95,10 +95,11 @@ def test_a_model_decides_alike(family, order, hard_deadlines):
     assert policy.guarded == guarded
 
 
-@pytest.mark.parametrize("hard_deadlines", [False, True])
+@pytest.mark.parametrize("order", ["fifo", "srpt"])
+@pytest.mark.parametrize("hard_deadlines", [None, False, True])
 @pytest.mark.parametrize("rule", ["least_completion_time", "single_best", "score", "proportional"])
-def test_a_heuristic_decides_alike(rule, hard_deadlines):
-    sim = Simulator(load("bursts").with_options(load=0.7), n_envs=5, seed=1_000_000)
+def test_a_heuristic_decides_alike(rule, hard_deadlines, order):
+    sim = Simulator(load("bursts").with_options(service_order=order, load=0.7), n_envs=5, seed=1_000_000)
     by_hand = ByHand(sim, heuristic=rule, hard_deadlines=hard_deadlines)
     decisions, different, _ = compared(sim, Rule(rule, hard_deadlines=hard_deadlines), by_hand)
     assert (decisions, different) == (5 * sim.n_tasks, 0)
@@ -107,7 +108,7 @@ def test_a_heuristic_decides_alike(rule, hard_deadlines):
 def test_hard_deadlines_close_actions_and_soft_ones_do_not():
     with (
         itp.TaskPartitioner(heuristic="single_best", hard_deadlines=True) as hard,
-        itp.TaskPartitioner(heuristic="single_best") as soft,
+        itp.TaskPartitioner(heuristic="single_best", hard_deadlines=False) as soft,
     ):
         for p in (hard, soft):
             for i in range(4):

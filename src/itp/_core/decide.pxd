@@ -58,14 +58,18 @@ ctypedef struct Learned:
 
 # Whether an action that is planned to miss the deadline is closed while another one meets it.
 cdef enum Deadlines:
-    AS_DECLARED = 0             # as the model wants; by the heuristic, it stays open
+    AS_DECLARED = 0             # as the model wants; by the heuristic: see `hard_by_rule`
     HARD = 1
     SOFT = 2
+
+# Of True, False, or None: as declared.
+cdef Deadlines deadlines_of(object hard) except *
 
 # How actions are chosen, in production and in the simulator alike.
 ctypedef struct Chooser:
     const Learned* model        # NULL: the heuristic decides
     Policy policy               # the heuristic
+    int order                   # in which the streams serve
     Deadlines deadlines
     double epsilon              # share of decisions drawn uniformly from the open actions
 

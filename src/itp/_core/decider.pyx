@@ -14,8 +14,6 @@ from itp._core.alloc cimport LEAST_CHUNK_BYTES
 from itp._core.arguments cimport byte_count, integer, real_between
 from itp._core.calibration cimport BINS, Calibration
 from itp._core.decide cimport (
-    AS_DECLARED,
-    HARD,
     ITP_NO_MEMORY,
     ITP_NO_STREAM_UP,
     ITP_OK,
@@ -23,9 +21,9 @@ from itp._core.decide cimport (
     MODEL_STREAMS,
     N_ACTIONS,
     N_TIMES,
-    SOFT,
     Guard,
     Status,
+    deadlines_of,
     decide_task,
     observe_task,
     report_task,
@@ -140,7 +138,7 @@ cdef class Decider:
         Share of decisions drawn uniformly from the actions open to the task.
     hard_deadlines : bool or None
         Whether actions that are planned to miss a deadline are closed while another one meets it; None: as
-        the served model wants it, and not for the heuristic.
+        the served model wants it, and as measured best for the heuristic.
     seed : int or None
         Of the exploration; None takes one from the system.
     min_chunk_bytes : int
@@ -158,12 +156,7 @@ cdef class Decider:
         memset(&self.core, 0, sizeof(self.core))
         if policy not in _POLICIES:
             raise ValueError(f"heuristic = {policy!r}: expected one of {', '.join(_POLICIES)}")
-        if hard_deadlines is not None and not isinstance(hard_deadlines, (bool, np.bool_)):
-            raise TypeError(f"hard_deadlines = {hard_deadlines!r}: expected True, False or None")
-        if hard_deadlines is None:
-            self.core.deadlines = AS_DECLARED
-        else:
-            self.core.deadlines = HARD if hard_deadlines else SOFT
+        self.core.deadlines = deadlines_of(hard_deadlines)
         self.core.epsilon = real_between("epsilon", epsilon, 0.0, 1.0, "0 to 1")
         self.core.min_chunk_bytes = byte_count("min_chunk_bytes", min_chunk_bytes, 1)
         if seed is None:

@@ -60,7 +60,7 @@ def measure(
     if isinstance(episodes, bool) or not isinstance(episodes, int) or not 1 <= episodes <= 100_000:
         raise ValueError(f"episodes = {episodes!r}: expected 1 to 100000")
     decides: Policy = (
-        Rule(os.fspath(policy), hard_deadlines=bool(hard_deadlines))
+        Rule(os.fspath(policy), hard_deadlines=hard_deadlines)
         if policy in POLICIES
         else ModelPolicy(policy, hard_deadlines=hard_deadlines)
     )

@@ -39,11 +39,12 @@ class Rule:
     ----------
     name : str
         Of ``itp.sim.simulator.RULES``.
-    hard_deadlines : bool
-        It gives way to the least completion time where it breaks a deadline that some action meets.
+    hard_deadlines : bool or None
+        It gives way to the least completion time where it breaks a deadline that some action meets. None: as
+        a ``TaskPartitioner`` would without being told.
     """
 
-    def __init__(self, name: str, *, hard_deadlines: bool = False) -> None:
+    def __init__(self, name: str, *, hard_deadlines: bool | None = False) -> None:
         self.name = name + (HARD_DEADLINES if hard_deadlines else "")
         self._rule = name
         self._hard_deadlines = hard_deadlines

@@ -307,11 +307,11 @@ class Simulator:
 
     # --- choosing ---
 
-    def choose(self, rule: str, *, hard_deadlines: bool = False) -> Choice:
+    def choose(self, rule: str, *, hard_deadlines: bool | None = False) -> Choice:
         """What a classical rule (one of RULES) would do now; the next call overwrites the arrays.
 
         With `hard_deadlines` a rule of production gives way to the least completion time where it breaks a
-        deadline that some action is planned to meet.
+        deadline that some action is planned to meet; None: as a ``TaskPartitioner`` would without being told.
         """
         self._check_rule(rule)
         masks, splits = self._masks, self._splits

@@ -60,7 +60,7 @@ class Batch:
     def choose(
         self,
         rule: str,
-        hard_deadlines: bool,
+        hard_deadlines: bool | None,
         masks: NDArray[np.uint32],
         splits: NDArray[np.int32],
         first: int,

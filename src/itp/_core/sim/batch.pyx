@@ -12,7 +12,18 @@ from itp._core.order cimport service_order_number
 from itp._core.sim.lookahead cimport look_ahead
 from itp._core.reward cimport RewardWeights
 from itp._core.counter cimport draw_key, draw_uniform
-from itp._core.decide cimport HARD, SOFT, Choice, Chooser, Draw, Guard, Learned, choose
+from itp._core.decide cimport (
+    HARD,
+    SOFT,
+    Choice,
+    Chooser,
+    Deadlines,
+    Draw,
+    Guard,
+    Learned,
+    choose,
+    deadlines_of,
+)
 from itp._core.decide cimport explore as explore_around
 from itp._core.sim.rivals cimport choose_for
 from itp._core.sim.env cimport Chunk, Env, Interval, Setting, Slot, slot_of
@@ -200,16 +211,17 @@ cdef class Batch:
                 rewards[i] = self.env(i).step_reward
         self._check_memory(first, last)
 
-    def choose(self, str rule, bint hard_deadlines, uint32_t[::1] masks, int32_t[::1] splits,
+    def choose(self, str rule, hard_deadlines, uint32_t[::1] masks, int32_t[::1] splits,
                Py_ssize_t first, Py_ssize_t last):
         """What a rule of RULES would do in each environment."""
         cdef int number = _RULES.index(rule)
+        cdef Deadlines deadlines = deadlines_of(hard_deadlines)
         cdef Choice choice
         cdef Py_ssize_t i
         with nogil:
             for i in range(first, last):
                 if not self.env(i).over:
-                    choose_for(self.env(i), number, hard_deadlines, &choice)
+                    choose_for(self.env(i), number, deadlines, &choice)
                     masks[i] = choice.mask
                     splits[i] = choice.split
 
@@ -229,6 +241,7 @@ cdef class Batch:
             model.guard_threshold = guard.threshold
         chooser.model = &model
         chooser.policy = LEAST_COMPLETION_TIME
+        chooser.order = self.setting.order
         chooser.deadlines = HARD if hard_deadlines else SOFT
         chooser.epsilon = 0.0
         with nogil:
@@ -252,6 +265,7 @@ cdef class Batch:
         cdef Py_ssize_t i
         chooser.model = NULL
         chooser.policy = LEAST_COMPLETION_TIME
+        chooser.order = self.setting.order
         chooser.deadlines = HARD if hard_deadlines else SOFT
         chooser.epsilon = epsilon
         with nogil:

@@ -8,7 +8,7 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint32_t
 
 from itp._core.alloc cimport WATER_FILLING
-from itp._core.decide cimport Choice
+from itp._core.decide cimport SOFT, Choice
 from itp._core.decision cimport ITP_HEURISTIC
 from itp._core.sim.env cimport Env
 from itp._core.heuristic cimport split_chunks
@@ -32,7 +32,7 @@ cdef double _future(const Env* env, Env* scratch, uint32_t mask, int horizon, in
     choice.propensity = 1.0
     env_step(scratch, &choice)
     while not scratch.over and not scratch.out_of_memory:
-        choose_for(scratch, rule, False, &choice)
+        choose_for(scratch, rule, SOFT, &choice)
         env_step(scratch, &choice)
     return -INFINITY if scratch.out_of_memory else scratch.cost
 

@@ -1,5 +1,5 @@
 # What rules would do for the task that waits in a simulated environment.
-from itp._core.decide cimport Choice
+from itp._core.decide cimport Choice, Deadlines
 from itp._core.sim.env cimport Env
 
 # Beyond the Policy numbers of `heuristic`.
@@ -8,5 +8,6 @@ cdef enum Rival:
     MIN_RTT = 7
     PULL_ALL = 8
 
-# The rule's choice; with `hard_deadlines` it gives way where it breaks a deadline that another action meets.
-cdef void choose_for(Env* env, int rule, bint hard_deadlines, Choice* out) noexcept nogil
+# The rule's choice. Where deadlines are hard, a rule of production that breaks one gives way to the least
+# completion time, if some action meets it.
+cdef void choose_for(Env* env, int rule, Deadlines deadlines, Choice* out) noexcept nogil

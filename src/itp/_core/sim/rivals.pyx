@@ -2,7 +2,7 @@
 from libc.stdint cimport int64_t, uint32_t
 
 from itp._core.alloc cimport PROPORTIONAL, WATER_FILLING, completion_time_s
-from itp._core.decide cimport HARD, SOFT, Choice, Chooser, choose
+from itp._core.decide cimport Choice, Chooser, Deadlines, choose
 from itp._core.decision cimport ITP_HEURISTIC
 from itp._core.heuristic cimport EQUAL_SPLIT, Demand, Policy, split_chunks
 from itp._core.sim.env cimport Env
@@ -40,12 +40,13 @@ cdef uint32_t _least_latency(const Env* env) noexcept nogil:
     return <uint32_t>1 << best
 
 
-cdef void choose_for(Env* env, int rule, bint hard_deadlines, Choice* out) noexcept nogil:
+cdef void choose_for(Env* env, int rule, Deadlines deadlines, Choice* out) noexcept nogil:
     cdef Chooser chooser
     if rule <= EQUAL_SPLIT:
         chooser.model = NULL
         chooser.policy = <Policy>rule
-        chooser.deadlines = HARD if hard_deadlines else SOFT
+        chooser.order = env.setting.order
+        chooser.deadlines = deadlines
         chooser.epsilon = 0.0
         choose(&chooser, ITP_HEURISTIC, NULL, &env.paths, &env.demand, &env.turn, NULL, out)
         return
