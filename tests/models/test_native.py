@@ -73,6 +73,25 @@ int check(const itp_api *api, const itp_model *model)
     api->drop(four, &d);
     CHECK(api->explore(four, 0.0, 0) == ITP_OK);
 
+    CHECK(api->set_deadlines(four, 3) == ITP_INVALID);
+    CHECK(api->set_deadlines(four, -1) == ITP_INVALID);
+    CHECK(api->set_deadlines(NULL, ITP_DEADLINES_HARD) == ITP_INVALID);
+    /* Rule and model may choose one stream; 123 MB meet this deadline over several alone. */
+    for (int hard = ITP_DEADLINES_SOFT; hard >= ITP_DEADLINES_HARD; hard--) {
+        itp_decider *due = api->create(4, ITP_FIFO);
+        for (int i = 0; i < 4; i++)
+            CHECK(api->update_stream(due, i, 100.0, 10.0, NAN, 1.0) == ITP_OK);
+        CHECK(api->serve(due, model) == ITP_OK && api->set_deadlines(due, hard) == ITP_OK);
+        itp_decision plan;
+        memset(&plan, 0, sizeof plan);
+        plan.task = (itp_task){.size_bytes = 123456789, .priority = 0.5, .deadline_s = 2.8, .redundancy = 1};
+        CHECK(api->decide(due, &plan) == ITP_OK);
+        if (hard == ITP_DEADLINES_HARD)
+            CHECK(plan.feasible && plan.streams == 15u);
+        api->drop(due, &plan);
+        api->destroy(due);
+    }
+
     const itp_task good = d.task;
     const itp_task bad[] = {
         {.size_bytes = 0, .priority = 0.5, .deadline_s = 1, .redundancy = 1},

@@ -35,3 +35,4 @@ cdef extern from "itp.h" nogil:
                               double* reward) noexcept nogil
         void (*drop)(itp_decider* decider, Plan* decision) noexcept nogil
         int (*figures)(const itp_decider* decider, Counters* counters, Times* times) noexcept nogil
+        int (*set_deadlines)(itp_decider* decider, int deadlines) noexcept nogil

@@ -6,11 +6,14 @@ from libc.stdlib cimport calloc, free
 
 from itp._core.alloc cimport LEAST_CHUNK_BYTES
 from itp._core.decide cimport (
+    AS_DECLARED,
     ITP_INVALID,
     ITP_OK,
     MODEL_STREAMS,
+    SOFT,
     Core,
     Counters,
+    Deadlines,
     Learned,
     Status,
     Times,
@@ -89,6 +92,13 @@ cdef int _explore(itp_decider* decider, double epsilon, uint64_t seed) noexcept 
         return ITP_INVALID
     owned.core.epsilon = epsilon
     rng_seed(&owned.core.rng, seed)
+    return ITP_OK
+
+
+cdef int _set_deadlines(itp_decider* decider, int deadlines) noexcept nogil:
+    if decider == NULL or not AS_DECLARED <= deadlines <= SOFT:
+        return ITP_INVALID
+    (<Owned*>decider).core.deadlines = <Deadlines>deadlines
     return ITP_OK
 
 
@@ -193,6 +203,7 @@ _api.report_progress = _report_progress
 _api.report_outcome = _report_outcome
 _api.drop = _drop
 _api.figures = _figures
+_api.set_deadlines = _set_deadlines
 
 API = PyCapsule_New(&_api, "itp._core.capi.API", NULL)
 

@@ -26,6 +26,12 @@ cdef extern from "itp.h" nogil:
         ITP_NO_MEMORY
         ITP_INVALID
 
+    # Whether an action that is planned to miss the deadline is closed: see the header.
+    enum Deadlines "itp_deadlines":
+        AS_DECLARED "ITP_DEADLINES_DECLARED"    # by the heuristic: see `hard_by_rule`
+        HARD "ITP_DEADLINES_HARD"
+        SOFT "ITP_DEADLINES_SOFT"
+
     enum:
         N_TIMES "ITP_N_TIMES"
 
@@ -55,12 +61,6 @@ ctypedef struct Learned:
     bint has_guard
     Policy guard_policy         # its action is taken where the model's plan takes more than
     double guard_threshold      # so many times as long
-
-# Whether an action that is planned to miss the deadline is closed while another one meets it.
-cdef enum Deadlines:
-    AS_DECLARED = 0             # as the model wants; by the heuristic: see `hard_by_rule`
-    HARD = 1
-    SOFT = 2
 
 # Of True, False, or None: as declared.
 cdef Deadlines deadlines_of(object hard) except *

@@ -168,10 +168,10 @@ cdef void explore(const Chooser* chooser, const Paths* paths, const Demand* dema
 
 
 cdef bint hard_by_rule(Policy policy, int order) noexcept nogil:
-    """Whether a rule closes the actions that are planned to miss the deadline, unless somebody says otherwise.
+    """Whether a rule closes the actions that are planned to miss the deadline, unless told otherwise.
 
-    Measured over ten families: it makes both slowdown and deadlines better for every rule and order, but for
-    the single best stream under fifo, where it costs slowdown and keeps no more deadlines (docs/rivals.md).
+    As measured over ten families, it improves both slowdown and deadlines met for every rule and order but
+    the single best stream under fifo, where it costs slowdown and gains no deadline (docs/rivals.md).
     """
     return not (policy == SINGLE_BEST and order == FIFO)
 

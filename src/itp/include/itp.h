@@ -34,6 +34,13 @@ enum itp_service_order { ITP_FIFO = 0, ITP_SRPT = 1 };
 /* Who decided. */
 enum itp_source { ITP_HEURISTIC = 0, ITP_NATIVE = 1, ITP_ONNXRUNTIME = 2, ITP_GUARD = 3 };
 
+/* Whether an action that is planned to miss the deadline is closed while another one meets it. */
+enum itp_deadlines {
+    ITP_DEADLINES_DECLARED = 0, /* as the model's metadata say; by the heuristic they are closed */
+    ITP_DEADLINES_HARD = 1,
+    ITP_DEADLINES_SOFT = 2
+};
+
 /* What is to be sent. */
 typedef struct {
     int64_t size_bytes;       /* >= 1 */
@@ -66,7 +73,7 @@ typedef struct {
     double propensity;                     /* probability with which this action was taken */
     int source;                            /* enum itp_source */
     int explored;                          /* drawn at random */
-    int feasible;                          /* deadline and bandwidth are estimated to be met */
+    int feasible;                          /* this plan is estimated to meet deadline and bandwidth */
     int has_q_values;
     float q_values[ITP_N_ACTIONS];
     float state[ITP_MAX_STATE];            /* float32[4n + 4], schema 1 */
@@ -151,6 +158,9 @@ typedef struct {
 
     /* What was done so far; either may be NULL. */
     int (*figures)(const itp_decider *decider, itp_counters *counters, itp_times *times);
+
+    /* How deadlines bind from now on: one of enum itp_deadlines. */
+    int (*set_deadlines)(itp_decider *decider, int deadlines);
 } itp_api;
 
 #ifdef Py_PYTHON_H
