@@ -7,6 +7,7 @@ from libc.stdlib cimport calloc, free
 from itp._core.alloc cimport LEAST_CHUNK_BYTES
 from itp._core.decide cimport (
     AS_DECLARED,
+    HARD,
     ITP_INVALID,
     ITP_OK,
     MODEL_STREAMS,
@@ -96,7 +97,7 @@ cdef int _explore(itp_decider* decider, double epsilon, uint64_t seed) noexcept 
 
 
 cdef int _set_deadlines(itp_decider* decider, int deadlines) noexcept nogil:
-    if decider == NULL or not AS_DECLARED <= deadlines <= SOFT:
+    if decider == NULL or (deadlines != AS_DECLARED and deadlines != HARD and deadlines != SOFT):
         return ITP_INVALID
     (<Owned*>decider).core.deadlines = <Deadlines>deadlines
     return ITP_OK
