@@ -97,12 +97,27 @@ def export(
     graph = to_onnx(network)
     weights = hashlib.sha256(graph.SerializeToString()).hexdigest()
     metadata["version"] = f"{name}-{weights[:8]}"
-    helper.set_model_props(graph, {"itp": json.dumps(metadata, allow_nan=False)})
-    content = graph.SerializeToString(deterministic=True)
+    content = with_metadata(graph, metadata)
     metadata["parity"] = check_parity(network, content)
-    path = folder / f"{name}.onnx"
-    metadata["sha256"] = hashlib.sha256(content).hexdigest()
-    folder.mkdir(parents=True, exist_ok=True)
+    return write_model(folder / f"{name}.onnx", content, metadata)
+
+
+def with_metadata(graph: onnx.ModelProto, metadata: dict[str, Any]) -> bytes:
+    """The bytes of a model file with its metadata inside."""
+    helper.set_model_props(graph, {"itp": json.dumps(metadata, allow_nan=False)})
+    return bytes(graph.SerializeToString(deterministic=True))
+
+
+def write_model(path: Path, content: bytes, metadata: dict[str, Any]) -> Path:
+    """Write a model file and its metadata beside it, and load it to see that it can be served.
+
+    Raises
+    ------
+    OSError
+        It cannot be written; what stood there stands.
+    """
+    metadata = {**metadata, "sha256": hashlib.sha256(content).hexdigest()}
+    path.parent.mkdir(parents=True, exist_ok=True)
     # Metadata that contradicts its model is refused on loading: the old one goes first.
     path.with_suffix(".json").unlink(missing_ok=True)
     write_bytes(path, content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 from itp import Simulator, policies
 from itp._core.decide import Guard
+from itp.policies.base import Policy
+from itp.sim.scenario import Scenario
 from itp_training import calibration
 from itp_training.collect import CALIBRATION_SEED, training_scenario
 from itp_training.config import TEACHERS, TrainingConfig
@@ -45,18 +48,39 @@ def publish(
     device = next(network.parameters()).device
     if config.td_weight == 0.0:
         network = _relative(network, config)
-    guard, costs = _fit_guard(network.eval(), config, device)
-    policy = NetworkPolicy(network, device, guard)
+    network.eval()
+    fitted = fit(lambda guard: NetworkPolicy(network, device, guard), config)
+    return export(network, config, folder, name=name, rounds=rounds, fitted=fitted)
+
+
+def fit(policy: Callable[[Guard | None], Policy], config: TrainingConfig) -> dict[str, Any]:
+    """Guard and tables of a model, fitted on what is served: its decisions, guard included.
+
+    Parameters
+    ----------
+    policy : callable
+        The model as a policy with a guard, or without one.
+    config : TrainingConfig
+        The model was trained with.
+
+    Returns
+    -------
+    dict
+        Of the metadata: hard_deadlines, guard, guard_costs, calibration, calibration_figures.
+    """
     worlds = training_scenario(config)
-    tables = calibration.fit(calibration.plans(worlds, policy, _seeds(1)))
-    figures = calibration.measure(tables, calibration.plans(worlds, policy, _seeds(2)))
-    fitted: dict[str, Any] = {
+    guard, costs = _fit_guard(policy, worlds, TEACHERS[config.service_order])
+    guarded = policy(guard)
+    tables = calibration.fit(calibration.plans(worlds, guarded, _seeds(1)))
+    figures = calibration.measure(tables, calibration.plans(worlds, guarded, _seeds(2)))
+    return {
+        # Training weighs deadlines; to close actions over that costs slowdown (docs/dqn_v1.md).
+        "hard_deadlines": False,
         "guard": {"rule": guard.rule, "threshold": guard.threshold},
         "guard_costs": costs,
         "calibration": tables,
         "calibration_figures": figures,
     }
-    return export(network, config, folder, name=name, rounds=rounds, fitted=fitted)
 
 
 @torch.no_grad()
@@ -79,15 +103,13 @@ def _seeds(kind: int) -> NDArray[np.uint64]:
 
 
 def _fit_guard(
-    network: QNetwork, config: TrainingConfig, device: torch.device
+    policy: Callable[[Guard | None], Policy], worlds: Scenario, rule: str
 ) -> tuple[Guard, list[dict[str, float]]]:
     """The guard, and what each threshold costs: mean slowdown over that without a guard, less 1."""
-    rule = TEACHERS[config.service_order]
-    worlds = training_scenario(config)
 
     def log_slowdown(guard: Guard | None) -> float:
         sim = Simulator(worlds, seeds=_seeds(0))
-        return policies.mean_log_slowdown(policies.run(sim, NetworkPolicy(network, device, guard)))
+        return policies.mean_log_slowdown(policies.run(sim, policy(guard)))
 
     free = log_slowdown(None)
     costs = {
