@@ -15,7 +15,7 @@ from pathlib import Path
 import onnx
 
 from itp import Simulator
-from itp._core.decide import Guard
+from itp._core.choose import Guard
 from itp._util.command import exit_code
 from itp.errors import ModelError
 from itp.models.load import Model, load_model

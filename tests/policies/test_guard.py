@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import itp
 from itp._core.calibration import Calibration
-from itp._core.decide import Guard
+from itp._core.choose import Guard
 from itp.errors import ModelError
 from itp.experience.log import SOURCES, read_log
 from itp.models import metadata

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from itp import Simulator, policies
-from itp._core.decide import Guard
+from itp._core.choose import Guard
 from itp.policies.base import Policy
 from itp.sim.scenario import Scenario
 from itp_training import calibration

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from itp import Simulator, policies
-from itp._core.decide import Guard
+from itp._core.choose import Guard
 from itp.sim.choice import Choice
 from itp_training.collect import VALIDATION_SEED, training_scenario
 from itp_training.config import TrainingConfig

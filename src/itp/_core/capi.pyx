@@ -5,17 +5,12 @@ from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 
 from itp._core.alloc cimport LEAST_CHUNK_BYTES
+from itp._core.choose cimport AS_DECLARED, HARD, MODEL_STREAMS, SOFT, Deadlines, Learned
 from itp._core.decide cimport (
-    AS_DECLARED,
-    HARD,
     ITP_INVALID,
     ITP_OK,
-    MODEL_STREAMS,
-    SOFT,
     Core,
     Counters,
-    Deadlines,
-    Learned,
     Status,
     Times,
     decide_task,

@@ -5,18 +5,13 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from itp._core.alloc cimport Rule
-from itp._core.calibration cimport Reliability, Tables
+from itp._core.calibration cimport Reliability
+from itp._core.choose cimport Deadlines, Learned
 from itp._core.decision cimport Plan
-from itp._core.heuristic cimport Demand, Policy
-from itp._core.qnet cimport qnet, qnet_forward
+from itp._core.heuristic cimport Policy
 from itp._core.reward cimport Outcome, Terms
 from itp._core.rng cimport Rng
-from itp._core.state cimport Network, Paths
-
-cdef enum:
-    MODEL_STREAMS = 4           # of schema 1
-    MODEL_STATE = 20
-    N_ACTIONS = 15
+from itp._core.state cimport Network
 
 cdef extern from "itp.h" nogil:
     enum Status "itp_status":
@@ -25,12 +20,6 @@ cdef extern from "itp.h" nogil:
         ITP_TOO_FEW_STREAMS
         ITP_NO_MEMORY
         ITP_INVALID
-
-    # Whether an action that is planned to miss the deadline is closed: see the header.
-    enum Deadlines "itp_deadlines":
-        AS_DECLARED "ITP_DEADLINES_DECLARED"    # by the heuristic: see `hard_by_rule`
-        HARD "ITP_DEADLINES_HARD"
-        SOFT "ITP_DEADLINES_SOFT"
 
     enum:
         N_TIMES "ITP_N_TIMES"
@@ -51,50 +40,6 @@ cdef extern from "itp.h" nogil:
     ctypedef struct Times "itp_times":
         uint64_t count[98]
         double sum_s
-
-# A model: how its Q-values are computed, and how it wants to be served.
-ctypedef struct Learned:
-    qnet_forward forward        # NULL: the Q-values come from elsewhere
-    const qnet* net
-    const Tables* tables        # NULL: planned times and confidence stand as they are
-    bint hard_deadlines         # it wants those actions closed that are planned to miss the deadline
-    bint has_guard
-    Policy guard_policy         # its action is taken where the model's plan takes more than
-    double guard_threshold      # so many times as long
-
-# Of True, False, or None: as declared.
-cdef Deadlines deadlines_of(object hard) except *
-
-# How actions are chosen, in production and in the simulator alike.
-ctypedef struct Chooser:
-    const Learned* model        # NULL: the heuristic decides
-    Policy policy               # the heuristic
-    int order                   # in which the streams serve
-    Deadlines deadlines
-    double epsilon              # share of decisions drawn uniformly from the open actions
-
-# What was chosen, and how.
-ctypedef struct Choice:
-    uint32_t mask
-    int split                   # of alloc's Rule, or the simulator's PULL
-    int source                  # of enum itp_source
-    bint by_model               # there were Q-values to choose by
-    bint explored               # drawn, not chosen
-    double propensity           # probability with which this action was taken
-
-# Two numbers of a uniform distribution over [0, 1): whether to explore, and which action.
-ctypedef struct Draw:
-    double whether
-    double which
-
-# Choose an action for a task. `q_values` of NULL, or not finite: the heuristic chooses. `turn` is round
-# robin's memory; `draw` is read where epsilon > 0, and may be NULL elsewhere.
-cdef void choose(const Chooser* chooser, int source, const float* q_values, const Paths* paths,
-                 const Demand* demand, int* turn, const Draw* draw, Choice* out) noexcept nogil
-
-# Epsilon-greedy around what has been chosen: `choice` comes with the greedy action.
-cdef void explore(const Chooser* chooser, const Paths* paths, const Demand* demand, const Draw* draw,
-                  Choice* choice) noexcept nogil
 
 # All that a decision reads and writes.
 ctypedef struct Core:
@@ -131,9 +76,3 @@ cdef void retract_task(Core* core, Plan* plan) noexcept nogil
 
 # Fill in mask, chunks, expected time and raw confidence for plan.action_mask.
 cdef void split_task(Plan* plan, Rule split, const double* success_rate) noexcept nogil
-
-
-# The rule that decides where a model's plan takes more than `threshold` times as long as the rule's.
-cdef class Guard:
-    cdef Policy policy
-    cdef readonly double threshold

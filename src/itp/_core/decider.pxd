@@ -1,6 +1,7 @@
 # The fast path for Python: Task in, Decision out.
 from itp._core.calibration cimport Calibration
-from itp._core.decide cimport Core, Guard, Learned, Status
+from itp._core.choose cimport Guard, Learned
+from itp._core.decide cimport Core, Status
 from itp._core.decision cimport Decision
 from itp._core.qnet cimport QNet
 from itp._core.reward cimport RewardWeights

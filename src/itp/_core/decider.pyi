@@ -6,7 +6,7 @@ import numpy.typing as npt
 from typing_extensions import Self, disjoint_base
 
 from itp._core.calibration import Calibration
-from itp._core.decide import Guard
+from itp._core.choose import Guard
 from itp._core.decision import Decision
 from itp._core.qnet import QNet
 from itp._core.reward import RewardWeights

@@ -13,17 +13,13 @@ import numpy as np
 from itp._core.alloc cimport LEAST_CHUNK_BYTES
 from itp._core.arguments cimport byte_count, integer, real_between
 from itp._core.calibration cimport BINS, Calibration
+from itp._core.choose cimport MODEL_STATE, MODEL_STREAMS, N_ACTIONS, Guard, deadlines_of
 from itp._core.decide cimport (
     ITP_NO_MEMORY,
     ITP_NO_STREAM_UP,
     ITP_OK,
-    MODEL_STATE,
-    MODEL_STREAMS,
-    N_ACTIONS,
     N_TIMES,
-    Guard,
     Status,
-    deadlines_of,
     decide_task,
     observe_task,
     report_task,

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from itp._core.calibration import Calibration
-from itp._core.decide import Guard
+from itp._core.choose import Guard
 from itp._core.decider import STATE_DIM
 from itp._core.qnet import QNet
 from itp._core.state import SCHEMA

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from itp._core.calibration import TOLERANCE, Calibration
-from itp._core.decide import GUARD_RULES, Guard
+from itp._core.choose import GUARD_RULES, Guard
 from itp.errors import ModelError
 from itp.schema import SERVICE_ORDERS
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from itp._core.decide import Guard
+from itp._core.choose import Guard
 from itp.errors import ModelError
 from itp.models.load import Model, find_model, load_model, shipped_models
 from itp.models.onnxruntime import batch_q_values

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from itp import actions as action_sets
-from itp._core.decide import Guard
+from itp._core.choose import Guard
 from itp._core.replay.replay import PrioritizedReplayBuffer
 from itp._core.reward import RewardWeights
 from itp._core.sim.batch import OUTCOME, SPLITS, TIMELINE, Batch

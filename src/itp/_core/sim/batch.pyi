@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from itp._core.decide import Guard
+from itp._core.choose import Guard
 from itp._core.reward import RewardWeights
 
 OUTCOME: np.dtype[Any]

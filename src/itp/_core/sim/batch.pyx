@@ -12,7 +12,7 @@ from itp._core.order cimport service_order_number
 from itp._core.sim.lookahead cimport look_ahead
 from itp._core.reward cimport RewardWeights
 from itp._core.counter cimport draw_key, draw_uniform
-from itp._core.decide cimport (
+from itp._core.choose cimport (
     HARD,
     SOFT,
     Choice,
@@ -24,7 +24,7 @@ from itp._core.decide cimport (
     choose,
     deadlines_of,
 )
-from itp._core.decide cimport explore as explore_around
+from itp._core.choose cimport explore as explore_around
 from itp._core.sim.rivals cimport choose_for
 from itp._core.sim.env cimport Chunk, Env, Interval, Setting, Slot, slot_of
 from itp._core.heuristic cimport LEAST_COMPLETION_TIME, split_chunks

@@ -8,7 +8,7 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint32_t
 
 from itp._core.alloc cimport WATER_FILLING
-from itp._core.decide cimport SOFT, Choice
+from itp._core.choose cimport SOFT, Choice
 from itp._core.decision cimport ITP_HEURISTIC
 from itp._core.sim.env cimport Env
 from itp._core.heuristic cimport split_chunks

@@ -1,5 +1,5 @@
 # What rules would do for the task that waits in a simulated environment.
-from itp._core.decide cimport Choice, Deadlines
+from itp._core.choose cimport Choice, Deadlines
 from itp._core.sim.env cimport Env
 
 # Beyond the Policy numbers of `heuristic`.

@@ -2,7 +2,7 @@
 from libc.stdint cimport int64_t, uint32_t
 
 from itp._core.alloc cimport PROPORTIONAL, WATER_FILLING, completion_time_s
-from itp._core.decide cimport Choice, Chooser, Deadlines, choose
+from itp._core.choose cimport Choice, Chooser, Deadlines, choose
 from itp._core.decision cimport ITP_HEURISTIC
 from itp._core.heuristic cimport EQUAL_SPLIT, Demand, Policy, split_chunks
 from itp._core.sim.env cimport Env

@@ -1,7 +1,7 @@
 # One simulated environment, from decision to decision.
 from libc.stdint cimport uint64_t
 
-from itp._core.decide cimport Choice
+from itp._core.choose cimport Choice
 from itp._core.sim.env cimport Env, Setting
 from itp._core.sim.world cimport LinkSpec, PathSpec, WorkloadSpec
 

@@ -10,7 +10,7 @@ from libc.string cimport memcpy, memset
 
 from itp._core.alloc cimport WATER_FILLING, Rule, completion_time_s
 from itp._core.counter cimport draw_bell, draw_key
-from itp._core.decide cimport Choice
+from itp._core.choose cimport Choice
 from itp._core.sim.env cimport Chunk, Env, LAST, NO_CHUNK, Setting, Slot, Stream, chunk_of, slot_of
 from itp._core.sim.flow cimport (
     begin_round,

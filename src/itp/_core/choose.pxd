@@ -1,0 +1,71 @@
+# Which action a task gets, from what it sees: the choice that production and the simulator share.
+#
+# No ledger, no clock, no random numbers of its own; `nogil` over plain structs.
+from libc.stdint cimport uint32_t
+
+from itp._core.calibration cimport Tables
+from itp._core.heuristic cimport Demand, Policy
+from itp._core.qnet cimport qnet, qnet_forward
+from itp._core.state cimport Paths
+
+cdef enum:
+    MODEL_STREAMS = 4           # of schema 1
+    MODEL_STATE = 20
+    N_ACTIONS = 15
+
+cdef extern from "itp.h" nogil:
+    # Whether an action that is planned to miss the deadline is closed: see the header.
+    enum Deadlines "itp_deadlines":
+        AS_DECLARED "ITP_DEADLINES_DECLARED"    # by the heuristic: see `hard_by_rule`
+        HARD "ITP_DEADLINES_HARD"
+        SOFT "ITP_DEADLINES_SOFT"
+
+# A model: how its Q-values are computed, and how it wants to be served.
+ctypedef struct Learned:
+    qnet_forward forward        # NULL: the Q-values come from elsewhere
+    const qnet* net
+    const Tables* tables        # NULL: planned times and confidence stand as they are
+    bint hard_deadlines         # it wants those actions closed that are planned to miss the deadline
+    bint has_guard
+    Policy guard_policy         # its action is taken where the model's plan takes more than
+    double guard_threshold      # so many times as long
+
+# How actions are chosen, in production and in the simulator alike.
+ctypedef struct Chooser:
+    const Learned* model        # NULL: the heuristic decides
+    Policy policy               # the heuristic
+    int order                   # in which the streams serve
+    Deadlines deadlines
+    double epsilon              # share of decisions drawn uniformly from the open actions
+
+# What was chosen, and how.
+ctypedef struct Choice:
+    uint32_t mask
+    int split                   # of alloc's Rule, or the simulator's PULL
+    int source                  # of enum itp_source
+    bint by_model               # there were Q-values to choose by
+    bint explored               # drawn, not chosen
+    double propensity           # probability with which this action was taken
+
+# Two numbers of a uniform distribution over [0, 1): whether to explore, and which action.
+ctypedef struct Draw:
+    double whether
+    double which
+
+# Choose an action for a task. `q_values` of NULL, or not finite: the heuristic chooses. `turn` is round
+# robin's memory; `draw` is read where epsilon > 0, and may be NULL elsewhere.
+cdef void choose(const Chooser* chooser, int source, const float* q_values, const Paths* paths,
+                 const Demand* demand, int* turn, const Draw* draw, Choice* out) noexcept nogil
+
+# Epsilon-greedy around what has been chosen: `choice` comes with the greedy action.
+cdef void explore(const Chooser* chooser, const Paths* paths, const Demand* demand, const Draw* draw,
+                  Choice* choice) noexcept nogil
+
+# Of True, False, or None: as declared.
+cdef Deadlines deadlines_of(object hard) except *
+
+
+# The rule that decides where a model's plan takes more than `threshold` times as long as the rule's.
+cdef class Guard:
+    cdef Policy policy
+    cdef readonly double threshold

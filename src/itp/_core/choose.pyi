@@ -1,0 +1,13 @@
+from typing import final
+
+from typing_extensions import Self
+
+GUARD_RULES: tuple[str, ...]
+
+@final
+class Guard:
+    def __new__(cls, rule: str, threshold: float) -> Self: ...
+    @property
+    def rule(self) -> str: ...
+    @property
+    def threshold(self) -> float: ...
