@@ -7,8 +7,9 @@ import socket
 import threading
 import time
 
-from itp.transport.protocol import frames
-from itp.transport.protocol.frames import Hello, Kind
+from itp.transport.protocol import frames, handshake
+from itp.transport.protocol.frames import Kind
+from itp.transport.protocol.handshake import Hello
 
 WAIT_S = 30.0
 
@@ -27,15 +28,15 @@ def leftovers(folder):
 
 
 class RawSender:
-    """A peer that says exactly what it is told to."""
+    """A sender that sends exactly the given frames."""
 
-    def __init__(self, address, version=frames.VERSION):
+    def __init__(self, address, version=handshake.VERSION):
         self.sock = socket.create_connection(address, timeout=WAIT_S)
-        self.sock.sendall(frames.encode_preface(version))
+        self.sock.sendall(handshake.encode_preface(version))
 
     def greet(self, session_id=b"s" * 16, stream=0, n_streams=1):
-        self.receive(frames.PREFACE_BYTES)
-        self.send(Kind.HELLO, body=frames.encode_hello(Hello(session_id, stream, n_streams)))
+        self.receive(handshake.PREFACE_BYTES)
+        self.send(Kind.HELLO, body=handshake.encode_hello(Hello(session_id, stream, n_streams)))
         return self.reply()
 
     def send(self, kind, file_id=0, offset=0, body=b""):
@@ -73,6 +74,38 @@ class RawSender:
 
     def __exit__(self, *_):
         self.sock.close()
+
+
+@contextlib.contextmanager
+def fake_receiver(converse):
+    """Hold this conversation on every connection, then hang up when the sender does."""
+
+    def serve(sock):
+        with sock, contextlib.suppress(OSError):
+            converse(sock)
+            sock.shutdown(socket.SHUT_WR)
+            while sock.recv(65536):
+                pass
+
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                thread = threading.Thread(target=serve, args=(listener.accept()[0],))
+                threads.append(thread)
+                thread.start()
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    threads = []
+    acceptor = threading.Thread(target=accept)
+    acceptor.start()
+    try:
+        yield listener.getsockname()
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        acceptor.join()
+        for thread in threads:
+            thread.join()
 
 
 class Proxy:

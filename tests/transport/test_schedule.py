@@ -9,6 +9,10 @@ from itp.transport.protocol.ranges import RangeSet
 from itp.transport.protocol.schedule import Schedule
 
 
+def do_nothing():
+    pass
+
+
 class Peer:
     """A receiver that keeps what reaches it, and a network of ordered streams."""
 
@@ -63,7 +67,7 @@ def splits(draw, n_streams):
 
 @given(st.integers(1, 5), st.data())
 def test_every_byte_arrives_whatever_dies_and_is_damaged(n_streams, data):
-    schedule = Schedule(n_streams)
+    schedule = Schedule(n_streams, do_nothing)
     peer = Peer(schedule, n_streams)
     sizes, ended = {}, set()
     streams = st.integers(0, n_streams - 1)
@@ -99,7 +103,7 @@ def test_every_byte_arrives_whatever_dies_and_is_damaged(n_streams, data):
 
 
 def test_without_trouble_every_byte_is_sent_once_by_the_stream_it_was_given_to():
-    schedule = Schedule(3)
+    schedule = Schedule(3, do_nothing)
     schedule.add(1, (2, 0), (300_000, 200_000))
     sent = {}
     for stream in range(3):
@@ -113,7 +117,7 @@ def test_without_trouble_every_byte_is_sent_once_by_the_stream_it_was_given_to()
 
 
 def test_what_a_dead_stream_had_not_delivered_counts_as_sent_again():
-    schedule = Schedule(2)
+    schedule = Schedule(2, do_nothing)
     schedule.add(1, (0,), (3 * MAX_PAYLOAD,))
     for _ in range(3):
         schedule.next(0)  # FILE and two frames
@@ -127,7 +131,7 @@ def test_what_a_dead_stream_had_not_delivered_counts_as_sent_again():
 
 
 def test_dead_streams_work_goes_where_it_is_done_soonest():
-    schedule = Schedule(3)
+    schedule = Schedule(3, do_nothing)
     schedule.add(1, (0,), (64 * MAX_PAYLOAD,))
     schedule.stream_down(0, [1.0, 3.0, 1.0])
     shares = {}
@@ -138,7 +142,7 @@ def test_dead_streams_work_goes_where_it_is_done_soonest():
 
 
 def test_a_forgotten_file_is_skipped_and_an_abort_is_said():
-    schedule = Schedule(2)
+    schedule = Schedule(2, do_nothing)
     schedule.add(1, (0, 1), (MAX_PAYLOAD, MAX_PAYLOAD))
     schedule.add(2, (0,), (5,))
     schedule.next(0)
@@ -150,7 +154,7 @@ def test_a_forgotten_file_is_skipped_and_an_abort_is_said():
 
 @pytest.mark.parametrize("position", [0, 2, 2**64 - 1])
 def test_confirmations_of_frames_never_sent_are_refused(position):
-    schedule = Schedule(1)
+    schedule = Schedule(1, do_nothing)
     schedule.add(1, (0,), (10,))
     schedule.next(0)
     with pytest.raises(FrameError):

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import random
 import socket
 import subprocess
 import threading
@@ -14,9 +15,9 @@ from blake3 import blake3
 import itp
 from itp.errors import ClosedError, TransportError
 from itp.transport import Receiver, Sender
-from itp.transport.protocol import frames
+from itp.transport.protocol import frames, handshake, messages
 from itp.transport.protocol.frames import Kind
-from transport_peers import Proxy, RawSender, eventually, leftovers
+from transport_peers import Proxy, RawSender, eventually, fake_receiver, leftovers
 
 TIMEOUT_S = 30.0
 # A second or so: Linux does not pace the first ten segments, which are of 64 KiB on loopback.
@@ -32,18 +33,18 @@ def arrivals(tmp_path):
 
 
 @pytest.fixture
-def told():
-    """What a receiver reports."""
+def reports():
+    """The events of a receiver."""
     return {"files": [], "sessions": []}
 
 
 @pytest.fixture
-def receiver(arrivals, told):
+def receiver(arrivals, reports):
     with Receiver(
         arrivals,
         port=0,
-        on_file=told["files"].append,
-        on_session=told["sessions"].append,
+        on_file=reports["files"].append,
+        on_session=reports["sessions"].append,
         hello_timeout_s=0.3,
     ) as receiver:
         yield receiver
@@ -80,16 +81,16 @@ def send_one(address, path, **options):
 
 @pytest.mark.parametrize("size", [0, 1, frames.MAX_PAYLOAD, frames.MAX_PAYLOAD + 1, 3_000_001])
 @pytest.mark.parametrize("n_streams", [1, 4])
-def test_a_file_arrives_whole(tmp_path, arrivals, receiver, told, size, n_streams):
+def test_a_file_arrives_whole(tmp_path, arrivals, receiver, reports, size, n_streams):
     path = make_file(tmp_path, "a file é.bin", size)
     result = send_one(receiver.address, path, n_streams=n_streams)
     content = path.read_bytes()
     assert (arrivals / path.name).read_bytes() == content
-    assert result.blake3 == blake3(content).hexdigest() == told["files"][0].blake3
+    assert result.blake3 == blake3(content).hexdigest() == reports["files"][0].blake3
     assert (result.name, result.size_bytes, result.retransmitted_bytes) == (path.name, size, 0)
     assert (result.decision is None) == (size == 0)
-    eventually(lambda: told["sessions"], "the session ends")
-    assert told["sessions"][0].error is None
+    eventually(lambda: reports["sessions"], "the session ends")
+    assert reports["sessions"][0].error is None
 
 
 def test_many_files_are_in_flight_together_and_every_outcome_is_reported_once(tmp_path, arrivals, receiver):
@@ -175,7 +176,7 @@ def test_ipv6(tmp_path, arrivals):
         ("", "no file name"),
         ("a\x1bb", "control characters"),
         ("a\0b", "control characters"),
-        ("x" * 256, "at most 255"),
+        ("x" * 256, "limit is 255"),
         (".itp-x.part", "unfinished files"),
         ("bad\udcff", "not UTF-8"),
         ("worse\ud800", "not UTF-8"),
@@ -196,11 +197,35 @@ def test_a_bad_name_fails_that_file_alone(tmp_path, arrivals, receiver, name, re
 
 @pytest.mark.parametrize(
     "options",
-    [{"n_streams": 3}, {"pace_mbps": (1.0,)}, {"pace_mbps": (1, 1, 1, -1)}, {"max_in_flight": 0}],
+    [
+        {"n_streams": 3},
+        {"pace_mbps": (1.0,)},
+        {"pace_mbps": (1, 1, 1, -1)},
+        {"max_in_flight": 0},
+        {"max_in_flight": 2.5},
+        {"port": 0},
+        {"port": 65_536},
+    ],
 )
 def test_wrong_arguments(options):
     with itp.TaskPartitioner() as partitioner, pytest.raises(ValueError, match=next(iter(options))):
-        Sender("127.0.0.1", 1, partitioner=partitioner, **options)
+        Sender(**{"host": "127.0.0.1", "port": 1, "partitioner": partitioner} | options)
+
+
+def test_wrong_arguments_of_a_receiver(arrivals):
+    with pytest.raises(ValueError, match="port"):
+        Receiver(arrivals, port=65_536)
+
+
+def test_a_name_must_be_text(tmp_path, receiver):
+    with sending(receiver.address) as sender, pytest.raises(TypeError, match="name"):
+        sender.submit(tmp_path, name=b"f")
+
+
+def test_a_host_name_that_cannot_exist():
+    host = "x" * 100
+    with pytest.raises(TransportError, match=f"cannot send to {host}:1"), sending((host, 1)):
+        pass
 
 
 def test_a_closed_sender_takes_nothing(tmp_path, receiver):
@@ -248,7 +273,7 @@ def change(path):
     ],
     ids=["shrinks", "changes", "vanishes"],
 )
-def test_a_source_that_changes_fails_clearly(tmp_path, arrivals, receiver, told, meddle, reason):
+def test_a_source_that_changes_fails_clearly(tmp_path, arrivals, receiver, reports, meddle, reason):
     path = make_file(tmp_path, "f", SLOW_FILE_BYTES)
     with sending(receiver.address, pace_mbps=SLOW_MBPS) as sender:
         transfer = sender.submit(path)
@@ -257,7 +282,7 @@ def test_a_source_that_changes_fails_clearly(tmp_path, arrivals, receiver, told,
         with pytest.raises(TransportError, match=reason):
             transfer.result(TIMEOUT_S)
         sender.submit(make_file(tmp_path, "next", 1000)).result(TIMEOUT_S)
-        eventually(lambda: len(told["files"]) == 2, "the receiver hears of it")
+        eventually(lambda: len(reports["files"]) == 2, "the receiver hears of it")
     assert os.listdir(arrivals) == ["next"]
 
 
@@ -294,7 +319,7 @@ def test_a_new_sender_takes_lost_streams_up_again(tmp_path, arrivals, receiver):
             assert sender.submit(path).result(TIMEOUT_S).decision.stream_ids == (0, 1, 2, 3)
 
 
-def test_all_streams_cut_fails_and_leaves_nothing(tmp_path, arrivals, receiver, told):
+def test_all_streams_cut_fails_and_leaves_nothing(tmp_path, arrivals, receiver, reports):
     path = make_file(tmp_path, "f", 6_000_000)
     cuts = dict.fromkeys(range(4), 500_000)
     with Proxy(receiver.address, cut_after=cuts) as proxy, sending(proxy.address) as sender:
@@ -302,8 +327,8 @@ def test_all_streams_cut_fails_and_leaves_nothing(tmp_path, arrivals, receiver, 
             sender.submit(path).result(TIMEOUT_S)
         with pytest.raises(TransportError, match="all streams are lost"):
             sender.submit(path).result(TIMEOUT_S)
-    eventually(lambda: told["sessions"], "the session ends")
-    assert "1 unfinished removed" in told["sessions"][0].error
+    eventually(lambda: reports["sessions"], "the session ends")
+    assert "1 unfinished removed" in reports["sessions"][0].error
     assert os.listdir(arrivals) == []
 
 
@@ -331,30 +356,36 @@ def test_garbage_closes_that_connection_alone(tmp_path, receiver, garbage):
     send_one(receiver.address, make_file(tmp_path, "f", 1000))
 
 
-def test_garbage_after_a_good_start(tmp_path, receiver, told):
+def test_garbage_after_a_good_start(tmp_path, receiver, reports):
     with RawSender(receiver.address) as raw:
         assert raw.greet()[0].kind is Kind.WELCOME
         raw.send(Kind.FILE, 1, 1000, b"f")
         raw.sock.sendall(bytes(200))
-        assert raw.reply_of(Kind.ERROR)[1] == b"what arrived is not a frame"
+        assert raw.reply_of(Kind.ERROR)[1] == b"the received bytes are not a frame"
         assert raw.is_closed_by_peer()
-    eventually(lambda: told["sessions"], "the session ends")
+    eventually(lambda: reports["sessions"], "the session ends")
     send_one(receiver.address, make_file(tmp_path, "f", 1000))
 
 
-def test_another_version_is_told_both_numbers(receiver, monkeypatch, tmp_path):
+def test_a_sender_of_another_version_is_refused(receiver):
     with RawSender(receiver.address, version=9) as raw:
-        assert frames.decode_preface(raw.receive(frames.PREFACE_BYTES)) == frames.VERSION
-        reason = frames.decode_text(raw.reply_of(Kind.ERROR)[1])
+        assert handshake.decode_preface(raw.receive(handshake.PREFACE_BYTES)) == handshake.VERSION
+        reason = messages.decode_reason(raw.reply_of(Kind.ERROR)[1])
         assert "version 9" in reason
-        assert f"version {frames.VERSION}" in reason
-    with monkeypatch.context() as patch:
-        patch.setattr("itp.transport.stream.VERSION", 9)
-        with pytest.raises(TransportError, match=f"version {frames.VERSION}, this sender version 9"):
-            send_one(receiver.address, make_file(tmp_path, "f", 1))
+        assert f"version {handshake.VERSION}" in reason
 
 
-@pytest.mark.parametrize("said", [b"", frames.encode_preface(frames.VERSION), frames.MAGIC[:3]])
+def test_a_receiver_of_another_version_is_refused():
+    answer = handshake.encode_preface(9)
+    with (
+        fake_receiver(lambda sock: sock.sendall(answer)) as address,
+        pytest.raises(TransportError, match=f"version 9, this sender version {handshake.VERSION}"),
+        sending(address),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("said", [b"", handshake.encode_preface(), handshake.MAGIC[:3]])
 def test_a_connection_that_never_says_hello_is_closed(receiver, said):
     with socket.create_connection(receiver.address, timeout=TIMEOUT_S) as sock:
         sock.sendall(said)
@@ -436,6 +467,59 @@ def test_too_many_open_files_are_refused(receiver, arrivals):
     eventually(lambda: not os.listdir(arrivals), "the unfinished files are removed")
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_any_sequence_of_frames_leaves_whole_files_and_true_reports(receiver, arrivals, reports, seed):
+    def run(stream):
+        with contextlib.suppress(OSError), RawSender(receiver.address) as raw:
+            raw.greet(bytes([seed]) * 16, stream, n_streams=3)
+            drain = threading.Thread(target=raw.is_closed_by_peer)
+            drain.start()
+            try:
+                send_at_random(raw.sock, random.Random(3 * seed + stream))
+            finally:
+                with contextlib.suppress(OSError):
+                    raw.sock.shutdown(socket.SHUT_WR)
+                drain.join()
+
+    threads = [threading.Thread(target=run, args=(stream,)) for stream in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    receiver.close()
+    outcomes = [file.error is None for file in reports["files"]]
+    assert sum(session.received_files for session in reports["sessions"]) == outcomes.count(True)
+    assert sum(session.failed_files for session in reports["sessions"]) == outcomes.count(False)
+    assert set(os.listdir(arrivals)) == {file.name for file in reports["files"] if file.error is None}
+    for path in arrivals.iterdir():
+        assert path.read_bytes() == content_of(int(path.name))
+
+
+def content_of(file_id):
+    return bytes([file_id]) * 10 * file_id
+
+
+def send_at_random(sock, rng):
+    """Frames of a few files in any order, some of them wrong, some damaged."""
+    kinds = [Kind.FILE] * 30 + [Kind.DATA] * 80 + [Kind.END] * 30 + [Kind.ABORT] * 5 + [Kind.BYE, Kind.HELLO]
+    for _ in range(rng.randrange(1, 60)):
+        kind, file_id, offset, body = rng.choice(kinds), rng.randrange(1, 5), 0, b""
+        content = content_of(file_id)
+        if kind is Kind.FILE:
+            offset, body = len(content), b"%d" % file_id
+        elif kind is Kind.DATA:
+            offset = rng.randrange(len(content))
+            body = content[offset : offset + rng.randrange(1, len(content))]
+        elif kind is Kind.END:
+            body = blake3(content).digest() if rng.random() < 0.8 else bytes(32)
+        elif kind is Kind.HELLO:
+            body = bytes(frames.HELLO_BYTES)
+        data = bytearray(frames.encode_header(kind, file_id, offset, body) + body)
+        if rng.random() < 0.03:
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        sock.sendall(data)
+
+
 # --- receivers that misbehave ---
 
 
@@ -444,8 +528,11 @@ def test_too_many_open_files_are_refused(receiver, arrivals):
     [
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak the ITP protocol"),
         (b"", "ended"),
-        (frames.encode_preface(frames.VERSION) + bytes(64), "not a frame"),
-        (frames.encode_preface(frames.VERSION) + frames.encode_header(Kind.ACK, 0, 1), "instead of WELCOME"),
+        (handshake.encode_preface() + bytes(64), "not a frame"),
+        (
+            handshake.encode_preface() + frames.encode_header(Kind.ACK, 0, 1),
+            "instead of WELCOME",
+        ),
     ],
 )
 def test_garbage_for_an_answer(tmp_path, answer, reason):
@@ -464,7 +551,7 @@ def test_garbage_for_an_answer(tmp_path, answer, reason):
 )
 def test_garbage_after_the_welcome(tmp_path, answer):
     def greet_then_lie(sock):
-        sock.sendall(frames.encode_preface(frames.VERSION) + frames.encode_header(Kind.WELCOME))
+        sock.sendall(handshake.encode_preface() + frames.encode_header(Kind.WELCOME))
         sock.recv(1000)
         sock.sendall(answer)
 
@@ -473,38 +560,6 @@ def test_garbage_after_the_welcome(tmp_path, answer):
         transfer = sender.submit(path)
         with pytest.raises(TransportError, match="all streams are lost"):
             transfer.result(TIMEOUT_S)
-
-
-@contextlib.contextmanager
-def fake_receiver(converse):
-    """Hold this conversation on every connection, then hang up when the sender does."""
-
-    def serve(sock):
-        with sock, contextlib.suppress(OSError):
-            converse(sock)
-            sock.shutdown(socket.SHUT_WR)
-            while sock.recv(65536):
-                pass
-
-    def accept():
-        with contextlib.suppress(OSError):
-            while True:
-                thread = threading.Thread(target=serve, args=(listener.accept()[0],))
-                threads.append(thread)
-                thread.start()
-
-    listener = socket.create_server(("127.0.0.1", 0))
-    threads = []
-    acceptor = threading.Thread(target=accept)
-    acceptor.start()
-    try:
-        yield listener.getsockname()
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        acceptor.join()
-        for thread in threads:
-            thread.join()
 
 
 def test_a_receiver_that_shuts_down_says_so(tmp_path, arrivals):
@@ -518,7 +573,7 @@ def test_a_receiver_that_shuts_down_says_so(tmp_path, arrivals):
     assert os.listdir(arrivals) == []
 
 
-def test_a_sender_that_is_interrupted_leaves_nothing(tmp_path, arrivals, receiver, told):
+def test_a_sender_that_is_interrupted_leaves_nothing(tmp_path, arrivals, receiver, reports):
     path = make_file(tmp_path, "f", SLOW_FILE_BYTES)
     with contextlib.suppress(KeyboardInterrupt), sending(receiver.address, pace_mbps=SLOW_MBPS) as sender:
         transfer = sender.submit(path)
@@ -526,15 +581,15 @@ def test_a_sender_that_is_interrupted_leaves_nothing(tmp_path, arrivals, receive
         raise KeyboardInterrupt
     with pytest.raises(TransportError, match="closed"):
         transfer.result(0)
-    eventually(lambda: told["sessions"], "the receiver notices")
-    assert told["files"][0].error
+    eventually(lambda: reports["sessions"], "the receiver notices")
+    assert reports["files"][0].error
     assert os.listdir(arrivals) == []
 
 
 # --- disks that misbehave ---
 
 
-def test_a_write_error_fails_the_file_alone(tmp_path, arrivals, receiver, told, monkeypatch):
+def test_a_write_error_fails_the_file_alone(tmp_path, arrivals, receiver, reports, monkeypatch):
     path = make_file(tmp_path, "f", 1_000_000)
 
     def full(*_):
@@ -547,7 +602,7 @@ def test_a_write_error_fails_the_file_alone(tmp_path, arrivals, receiver, told, 
                 sender.submit(path).result(TIMEOUT_S)
         sender.submit(path, name="later").result(TIMEOUT_S)
     assert os.listdir(arrivals) == ["later"]
-    assert told["files"][0].error == "No space left on device"
+    assert reports["files"][0].error == "No space left on device"
 
 
 @pytest.fixture
@@ -587,4 +642,4 @@ def test_a_callback_that_fails_keeps_no_sender_waiting(tmp_path, arrivals, caplo
 
     with Receiver(arrivals, port=0, on_file=fail) as receiver:
         send_one(receiver.address, make_file(tmp_path, "f", 1000))
-    assert "on_file failed" in caplog.text
+    assert "callback of the receiver failed" in caplog.text

@@ -1,4 +1,4 @@
-"""The files a sender has: waiting, under way, over; and what the partitioner is told of them."""
+"""The transfers of a sender, from submission to outcome."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from itp._core.decision import Decision
 from itp.errors import TransportError
-from itp.partitioner import TaskPartitioner
-from itp.transport.io.source import Source, SourceError
-from itp.transport.protocol.frames import MAX_TEXT
+from itp.transport.io.source import Source
 from itp.transport.protocol.schedule import Schedule
 from itp.transport.transfer import Transfer, TransferResult
 
@@ -17,159 +16,141 @@ Outcome = TransferResult | TransportError
 
 
 class Outbox:
-    """Takes each file from its submission to its outcome. Not thread-safe: the sender's lock guards it.
+    """Bookkeeping of transfers: it touches no file. Not thread-safe: the sender's lock guards it.
+
+    A transfer waits, is prepared (opened, decided), is in flight, and ends with exactly one outcome.
 
     Parameters
     ----------
-    partitioner : TaskPartitioner
     schedule : Schedule
     max_in_flight : int
-        Files under way at once.
-    start_hashing : callable
-        Called with a Transfer that is under way; ``hashed`` or ``fail`` must follow.
+        Transfers that are prepared or in flight at once.
+    prepare : callable
+        Called with a Transfer whose turn has come; ``begin`` or ``fail`` must follow.
+    conclude : callable
+        Called once with every Transfer that has ended and its Outcome.
     """
 
     def __init__(
         self,
-        partitioner: TaskPartitioner,
         schedule: Schedule,
         max_in_flight: int,
-        start_hashing: Callable[[Transfer], object],
+        prepare: Callable[[Transfer], object],
+        conclude: Callable[[Transfer, Outcome], object],
     ) -> None:
-        self._partitioner = partitioner
         self._schedule = schedule
         self._max_in_flight = max_in_flight
-        self._start_hashing = start_hashing
+        self._prepare = prepare
+        self._conclude = conclude
         self._waiting: deque[Transfer] = deque()
+        # In the order of submission; a dict, for there is no ordered set.
+        self._unfinished: dict[Transfer, None] = {}
         self._last_file_id = 0
-        self._over: list[tuple[Transfer, Outcome]] = []
         self.in_flight: dict[int, Transfer] = {}
         """By file id."""
 
     @property
     def empty(self) -> bool:
-        """Whether every file is over."""
-        return not (self._waiting or self.in_flight)
+        """Whether every transfer has ended."""
+        return not self._unfinished
 
-    def take_over(self) -> list[tuple[Transfer, Outcome]]:
-        """The files that are over since the last call; their futures are for the caller to set."""
-        over, self._over = self._over, []
-        return over
+    def __contains__(self, transfer: Transfer) -> bool:
+        """Whether a transfer has not ended."""
+        return transfer in self._unfinished
+
+    # --- the beginning ---
 
     def submit(self, transfer: Transfer) -> None:
-        """Take a file in; it starts when fewer than ``max_in_flight`` are under way."""
+        """Take a transfer in; it is prepared when fewer than ``max_in_flight`` are under way."""
+        self._unfinished[transfer] = None
         self._waiting.append(transfer)
         self._admit()
 
     def _admit(self) -> None:
-        while self._waiting and len(self.in_flight) < self._max_in_flight:
-            transfer = self._waiting.popleft()
-            try:
-                self._begin(transfer)
-            except Exception as error:
-                # Whatever is wrong with one file, an argument or its path, is that file's failure.
-                self._settle(transfer, error)
+        while self._waiting and len(self._unfinished) - len(self._waiting) < self._max_in_flight:
+            self._prepare(self._waiting.popleft())
 
-    def _begin(self, transfer: Transfer) -> None:
-        transfer.started_s = time.monotonic()
-        if len(transfer.raw_name) > MAX_TEXT:
-            raise TransportError(f"a name of {len(transfer.raw_name)} bytes is too long")
-        transfer.source = Source(transfer.path)
-        transfer.size_bytes = transfer.source.size_bytes
-        stream_ids: tuple[int, ...] = ()
-        chunk_sizes: tuple[int, ...] = ()
-        if transfer.size_bytes:
-            transfer.decision = self._partitioner.partition_task(transfer.task())
-            stream_ids, chunk_sizes = transfer.decision.stream_ids, transfer.decision.chunk_sizes
+    def begin(self, transfer: Transfer, source: Source, decision: Decision | None) -> bool:
+        """Enter a transfer whose file is open and decided; False if it has ended already."""
+        if transfer not in self._unfinished:
+            return False
         self._last_file_id += 1
         transfer.file_id = self._last_file_id
+        transfer.source = source
+        transfer.size_bytes = source.size_bytes
+        transfer.decision = decision
         self.in_flight[transfer.file_id] = transfer
-        self._schedule.add(transfer.file_id, stream_ids, chunk_sizes)
-        self._start_hashing(transfer)
-
-    # --- towards the end ---
-
-    def hashed(self, transfer: Transfer, digest: bytes) -> None:
-        """The source's hash is known."""
-        transfer.digest = digest
-        self.advance(transfer)
-
-    def advance(self, transfer: Transfer) -> None:
-        """Say END once the last byte is on its way and the hash is known."""
-        if transfer.file_id not in self.in_flight or transfer.digest is None or transfer.end_said:
-            return
-        if self._schedule.files[transfer.file_id].unsent_bytes == 0 and self._is_unchanged(transfer):
-            transfer.end_said = True
-            self._schedule.end(transfer.file_id)
-
-    def _is_unchanged(self, transfer: Transfer) -> bool:
-        try:
-            if transfer.source is not None:
-                transfer.source.check_unchanged()
-        except SourceError as error:
-            self.give_up(transfer, error)
-            return False
+        self._schedule.add(
+            transfer.file_id,
+            decision.stream_ids if decision else (),
+            decision.chunk_sizes if decision else (),
+        )
         return True
 
-    # --- the end ---
+    # --- END ---
+
+    def claim_end(self, transfer: Transfer) -> bool:
+        """Whether END is due: the last byte is on its way and the hash is known. True once only.
+
+        ``end`` or ``fail`` must follow.
+        """
+        if transfer.end_claimed or transfer.digest is None or transfer.file_id not in self.in_flight:
+            return False
+        transfer.end_claimed = self._schedule.files[transfer.file_id].unsent_bytes == 0
+        return transfer.end_claimed
+
+    def end(self, transfer: Transfer) -> None:
+        """Send END."""
+        if transfer.file_id in self.in_flight:
+            transfer.end_sent = True
+            self._schedule.end(transfer.file_id)
+
+    # --- the outcome ---
 
     def done(self, transfer: Transfer) -> None:
-        """The receiver says that the file stands."""
+        """The receiver has confirmed the complete file."""
         self._settle(transfer, None)
-        self._admit()
 
-    def failed(self, transfer: Transfer, reason: str) -> None:
-        """The receiver says why it did not take the file; a changed source explains more."""
-        if self._is_unchanged(transfer):
-            self._settle(transfer, TransportError(reason))
-            self._admit()
+    def withdraw(self, transfer: Transfer) -> None:
+        """Take a transfer out of flight: nothing more of it is sent. ``fail`` follows."""
+        if self.in_flight.pop(transfer.file_id, None) is not None:
+            progress = self._schedule.forget(transfer.file_id)
+            transfer.retransmitted_bytes = progress.retransmitted_bytes if progress else 0
 
-    def give_up(self, transfer: Transfer, error: Exception) -> None:
-        """Fail a file for a reason on this side, and let the receiver know."""
+    def fail(self, transfer: Transfer, error: Exception) -> None:
+        """End a transfer with an error, unless it has ended; if it is in flight, the receiver is told."""
         if transfer.file_id in self.in_flight:
+            self.withdraw(transfer)
             self._schedule.abort(transfer.file_id)
-            self._settle(transfer, error)
-            self._admit()
-
-    def refuse(self, transfer: Transfer, reason: str) -> None:
-        """Fail a file that was not taken in."""
-        self._settle(transfer, TransportError(reason))
+        self._settle(transfer, error)
 
     def fail_all(self, reason: str) -> None:
-        """Nothing more can be sent."""
-        waiting, self._waiting = self._waiting, deque()
-        for transfer in (*self.in_flight.values(), *waiting):
+        """End every transfer with an error: nothing more can be sent."""
+        self._waiting.clear()
+        for transfer in tuple(self._unfinished):
             self._settle(transfer, TransportError(reason))
 
     def _settle(self, transfer: Transfer, error: Exception | None) -> None:
-        """The only place where a file ends, so that its outcome is reported exactly once."""
-        self.in_flight.pop(transfer.file_id, None)
-        progress = self._schedule.forget(transfer.file_id)
-        retransmitted_bytes = progress.retransmitted_bytes if progress else 0
-        if transfer.source is not None:
-            transfer.source.close()
-        now_s = time.monotonic()
-        latency_s = max(now_s - transfer.started_s, 1e-9)
-        if transfer.decision is not None:
-            self._partitioner.report_outcome(
-                transfer.decision,
-                throughput_mbps=0.0 if error else transfer.size_bytes * 8e-6 / latency_s,
-                latency_s=latency_s,
-                success=error is None,
-                retransmitted_bytes=retransmitted_bytes,
-            )
-        if error is not None:
-            self._over.append((transfer, TransportError(f"{transfer.name}: {error}")))
+        """End a transfer: the only place that does, so that there is exactly one outcome."""
+        if transfer not in self._unfinished:
             return
-        transfer.delivered_bytes = transfer.size_bytes
-        duration_s = max(now_s - transfer.submitted_s, 1e-9)
-        result = TransferResult(
-            name=transfer.name,
-            size_bytes=transfer.size_bytes,
-            duration_s=duration_s,
-            throughput_mbps=transfer.size_bytes * 8e-6 / duration_s,
-            decision=transfer.decision,
-            retransmitted_bytes=retransmitted_bytes,
-            blake3=(transfer.digest or b"").hex(),
-        )
-        self._over.append((transfer, result))
+        self.withdraw(transfer)
+        del self._unfinished[transfer]
+        now_s = time.monotonic()
+        transfer.latency_s = max(now_s - transfer.started_s, 1e-9)
+        if error is not None:
+            self._conclude(transfer, TransportError(f"{transfer.name}: {error}"))
+        else:
+            transfer.delivered_bytes = transfer.size_bytes
+            duration_s = max(now_s - transfer.submitted_s, 1e-9)
+            result = TransferResult(
+                name=transfer.name,
+                size_bytes=transfer.size_bytes,
+                duration_s=duration_s,
+                throughput_mbps=transfer.size_bytes * 8e-6 / duration_s,
+                decision=transfer.decision,
+                retransmitted_bytes=transfer.retransmitted_bytes,
+                blake3=(transfer.digest or b"").hex(),
+            )
+            self._conclude(transfer, result)
+        self._admit()

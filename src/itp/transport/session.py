@@ -2,58 +2,76 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from itp.transport.io.files import Directory, FileRefused, IncomingFile, check_name
-from itp.transport.io.sockets import Frame, Wire, describe
-from itp.transport.protocol.frames import FrameError, Hello, Kind, decode_text, encode_text
-
-log = logging.getLogger("itp.transport")
+from itp.transport.io.files import Directory, IncomingFile
+from itp.transport.io.shared_file import FileClosed
+from itp.transport.io.sockets import Connection, describe
+from itp.transport.logs import log
+from itp.transport.protocol.frames import Frame, FrameError, Kind
+from itp.transport.protocol.handshake import Hello
+from itp.transport.protocol.messages import FileRefused, decode_name, decode_reason, encode_reason
+from itp.transport.workers import Workers
 
 MAX_OPEN_FILES = 256
-_MAX_REMEMBERED = 4096
-_FINISHERS = 2
+_MAX_ANSWERS = 4096
+_MAX_FINISHERS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedFile:
-    """What became of one file."""
+    """The outcome of one file."""
 
     name: str
     size_bytes: int
     duration_s: float
-    """From its announcement to its final name, or to its failure."""
+    """From its announcement until it has its name, or has failed."""
     peer: str
     path: Path | None = None
     blake3: str | None = None
     error: str | None = None
-    """None: it arrived whole, proven, and stands at `path`."""
+    """None: the file arrived complete, was verified and has its name, `path`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionSummary:
-    """What became of one session."""
+    """The outcome of one session."""
 
     peer: str
     n_streams: int
     received_files: int
     failed_files: int
     received_bytes: int
-    """Of file, duplicates included."""
+    """Of files, duplicates included."""
     duration_s: float
     error: str | None = None
-    """None: the sender took its leave with nothing unfinished."""
+    """None: the sender ended the session with no file unfinished."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Arrival:
+    """A file from its announcement to its outcome."""
+
+    file_id: int
+    name: str
+    size_bytes: int
+    began_s: float = field(default_factory=time.monotonic)
+    opened: threading.Event = field(default_factory=threading.Event)
+    """Set once `file` is there, or is known not to come."""
+    file: IncomingFile | None = None
 
 
 class Session:
     """All connections with one session id. Thread-safe.
+
+    The lock guards the bookkeeping alone: files are opened, written and verified outside of it. While a
+    file is being opened, the streams that bring its data wait, and no others.
 
     Parameters
     ----------
@@ -63,11 +81,11 @@ class Session:
     peer : str
         The sender's address, for people.
     on_file : callable
-        Called with each ReceivedFile, from the session's threads.
+        Called with each ReceivedFile, from the session's threads; must not raise.
     """
 
     def __init__(
-        self, directory: Directory, hello: Hello, peer: str, on_file: Callable[[ReceivedFile], None]
+        self, directory: Directory, hello: Hello, peer: str, on_file: Callable[[ReceivedFile], object]
     ) -> None:
         self.id = hello.session_id
         self._directory = directory
@@ -75,21 +93,20 @@ class Session:
         self._peer = peer
         self._on_file = on_file
         self._lock = threading.Lock()
-        self._wires: dict[int, Wire] = {}
-        self._files: dict[int, IncomingFile] = {}
-        self._began_s: dict[int, float] = {}
-        # What the sender was told of files that are over; it may have to be told again.
-        self._told: dict[int, tuple[Kind, bytes]] = {}
-        self._finishers = ThreadPoolExecutor(_FINISHERS, thread_name_prefix="itp-finish")
-        self._took_leave = False
+        self._connections: dict[int, Connection] = {}
+        self._arrivals: dict[int, _Arrival] = {}
+        # The outcomes of the latest files as they were sent; a late END is answered with them again.
+        self._answers: dict[int, tuple[Kind, bytes]] = {}
+        self._finishers = Workers(_MAX_FINISHERS, "itp-finish")
+        self._said_bye = False
         self._closed = False
         self._start_s = time.monotonic()
         self._received_files = self._failed_files = self._received_bytes = 0
 
     # --- connections ---
 
-    def join(self, hello: Hello, wire: Wire) -> bool:
-        """Take a connection in; False if the session has just ended.
+    def join(self, hello: Hello, connection: Connection) -> bool:
+        """Add a connection; False if the session has just ended.
 
         Raises
         ------
@@ -101,34 +118,37 @@ class Session:
                 return False
             if hello.n_streams != self._n_streams:
                 raise FrameError(f"{hello.n_streams} streams in a session of {self._n_streams}")
-            if hello.stream in self._wires:
+            if hello.stream in self._connections:
                 raise FrameError(f"stream {hello.stream} of this session is connected already")
-            self._wires[hello.stream] = wire
+            self._connections[hello.stream] = connection
             return True
 
     def leave(self, stream: int) -> bool:
-        """Take a connection out; returns whether it was the last and the session is over."""
+        """Remove a connection; returns whether it was the last, which ends the session."""
         with self._lock:
-            del self._wires[stream]
-            self._closed = not self._wires
+            del self._connections[stream]
+            self._closed = not self._connections
             return self._closed
 
-    def close(self, cut_off: str) -> SessionSummary:
-        """Drop what is unfinished and account for the session; after ``leave`` returned True.
+    def wait_for_complete_files(self, timeout_s: float) -> None:
+        """Wait until the files that are complete have their outcome, at most for so long."""
+        self._finishers.wait(timeout_s)
 
-        `cut_off` says why, unless the sender took its leave.
+    def close(self, reason_if_lost: str) -> SessionSummary:
+        """Remove what is unfinished and sum up the session, after ``leave`` has returned True.
+
+        `reason_if_lost` is the files' error if the sender has not ended the session itself.
         """
         with self._lock:
-            unfinished = dict(self._files)
-        why = "the sender gave up" if self._took_leave else cut_off
-        for file_id in unfinished:
-            self._fail(file_id, why)
-        self._finishers.shutdown()
+            arrivals = tuple(self._arrivals.values())
+        reason = "the sender gave up" if self._said_bye else reason_if_lost
+        n_unfinished = sum(self._abort(arrival, reason) for arrival in arrivals)
+        self._finishers.close()
         error = None
-        if unfinished:
-            error = f"{why}; {len(unfinished)} unfinished removed"
-        elif not self._took_leave:
-            error = why
+        if n_unfinished:
+            error = f"{reason}; {n_unfinished} unfinished removed"
+        elif not self._said_bye:
+            error = reason
         return SessionSummary(
             peer=self._peer,
             n_streams=self._n_streams,
@@ -141,7 +161,7 @@ class Session:
 
     # --- frames ---
 
-    def serve(self, wire: Wire) -> None:
+    def serve(self, connection: Connection) -> None:
         """Read one connection to its end and answer every frame.
 
         Raises
@@ -149,142 +169,176 @@ class Session:
         FrameError, OSError
         """
         position = 0
-        while (frame := wire.read()) is not None:
+        while (frame := connection.read()) is not None:
             position += 1
-            if not frame.intact or not self._take(frame):
+            if not frame.intact or not self._handle(frame):
                 log.warning("%s: frame %d arrived damaged; asking for it again", self._peer, position)
-                wire.send(Kind.NACK, frame.file_id, position)
+                connection.send(Kind.NACK, frame.file_id, position)
             elif frame.kind is Kind.BYE:
                 return
             else:
-                wire.send(Kind.ACK, frame.file_id, position)
+                connection.send(Kind.ACK, frame.file_id, position)
 
-    def _take(self, frame: Frame) -> bool:
-        """Act on a frame; False if it must come again, for its file is not known yet."""
+    def _handle(self, frame: Frame) -> bool:
+        """Act on a frame; False if it must be sent again because its file is not known yet."""
         file_id = frame.file_id
-        with self._lock:
-            file = self._files.get(file_id)
-            told = self._told.get(file_id)
+        if frame.kind is Kind.FILE:
+            self._announce(file_id, bytes(frame.body), frame.offset)
+            return True
         if frame.kind is Kind.BYE:
-            self._took_leave = True
-        elif frame.kind is Kind.FILE:
-            self._open(file_id, bytes(frame.body), frame.offset)
-        elif frame.kind is Kind.ABORT:
-            self._fail(file_id, f"the sender gave up: {decode_text(frame.body)}")
-        elif frame.kind is Kind.HELLO:
+            self._said_bye = True
+            return True
+        if frame.kind is Kind.HELLO:
             raise FrameError("a second HELLO")
-        elif file is not None:
-            self._advance(file_id, file, frame)
-        elif told is None:
+        with self._lock:
+            arrival = self._arrivals.get(file_id)
+            answer = self._answers.get(file_id)
+            if frame.kind is Kind.ABORT and arrival is None and answer is None:
+                # Its announcement is still on the way, on another stream, and is then ignored.
+                self._remember(file_id, Kind.FILE_FAILED, b"")
+        if frame.kind is Kind.ABORT:
+            if arrival is not None:
+                reason = decode_reason(frame.body)
+                self._abort(arrival, f"the sender gave up: {reason}" if reason else "the sender gave up")
+        elif arrival is not None:
+            self._advance(arrival, frame)
+        elif answer is None:
             return False
         elif frame.kind is Kind.END:
-            self._broadcast(told[0], file_id, told[1])
+            self._send_to_all(answer[0], file_id, answer[1])
         return True
 
-    def _open(self, file_id: int, raw_name: bytes, size_bytes: int) -> None:
+    def _announce(self, file_id: int, raw_name: bytes, size_bytes: int) -> None:
+        refusal = ""
+        try:
+            name = decode_name(raw_name)
+        except FileRefused as error:
+            name, refusal = decode_reason(raw_name), str(error)
         with self._lock:
-            if file_id in self._files or file_id in self._told:
+            if file_id in self._arrivals or file_id in self._answers:
                 return
-            crowded = len(self._files) >= MAX_OPEN_FILES
-            self._began_s[file_id] = time.monotonic()
-            try:
-                if crowded:
-                    raise FileRefused(f"more than {MAX_OPEN_FILES} files at once")
-                name = check_name(raw_name)
-                tag = f"{self.id.hex()[:12]}-{file_id}"
-                self._files[file_id] = IncomingFile(self._directory, name, size_bytes, tag)
-            except (FileRefused, OSError) as error:
-                failure = describe(error)
+            if len(self._arrivals) >= MAX_OPEN_FILES:
+                refusal = f"more than {MAX_OPEN_FILES} files at once"
+            arrival = _Arrival(file_id=file_id, name=name, size_bytes=size_bytes)
+            self._arrivals[file_id] = arrival
+        try:
+            if refusal:
+                self._fail(arrival, refusal)
             else:
-                return
-        self._fail(file_id, failure, name=decode_text(raw_name), size_bytes=size_bytes)
+                self._open(arrival)
+        finally:
+            arrival.opened.set()
 
-    def _advance(self, file_id: int, file: IncomingFile, frame: Frame) -> None:
+    def _open(self, arrival: _Arrival) -> None:
+        tag = f"{self.id.hex()[:12]}-{arrival.file_id}"
+        try:
+            file = IncomingFile(self._directory, arrival.name, arrival.size_bytes, tag)
+        except Exception as error:
+            self._fail(arrival, describe(error))
+            return
+        with self._lock:
+            wanted = self._arrivals.get(arrival.file_id) is arrival
+            if wanted:
+                arrival.file = file
+        if not wanted:
+            # The sender has given it up meanwhile.
+            file.drop()
+
+    def _advance(self, arrival: _Arrival, frame: Frame) -> None:
+        """Act on DATA or END of a file."""
+        arrival.opened.wait()
+        file = arrival.file
+        if file is None:
+            return
         try:
             if frame.kind is Kind.END:
-                ready = file.expect(bytes(frame.body))
+                complete = file.expect(bytes(frame.body))
             else:
-                ready = file.write(frame.offset, frame.body)
+                complete = file.write(frame.offset, frame.body)
                 with self._lock:
                     self._received_bytes += len(frame.body)
         except (FileRefused, OSError) as error:
-            self._fail(file_id, describe(error))
+            self._fail(arrival, describe(error))
             return
-        if ready:
-            self._finishers.submit(self._finish, file_id, file)
+        if complete:
+            self._finishers.run(partial(self._finish, arrival, file))
 
-    # --- files that are over ---
+    # --- outcomes ---
 
-    def _finish(self, file_id: int, file: IncomingFile) -> None:
+    def _finish(self, arrival: _Arrival, file: IncomingFile) -> None:
         try:
             digest = file.finish()
+        except FileClosed:
+            # It was aborted, which has been reported.
+            return
         except Exception as error:
-            # In a pool nobody else would see it, and the sender would wait for ever.
-            self._fail(file_id, describe(error))
+            self._fail(arrival, describe(error))
             return
-        began_s = self._settle(file_id, Kind.FILE_DONE, b"")
-        if began_s is None:
-            return
+        if self._end(arrival, Kind.FILE_DONE, b""):
+            self._report(arrival, path=self._directory.path / file.name, blake3=digest)
+            self._send_to_all(Kind.FILE_DONE, arrival.file_id, b"")
+
+    def _abort(self, arrival: _Arrival, reason: str) -> bool:
+        """Fail a file unless it is too late, for it is about to get its name; returns whether it failed."""
+        if arrival.file is None or arrival.file.drop():
+            return self._fail(arrival, reason)
+        return False
+
+    def _fail(self, arrival: _Arrival, reason: str) -> bool:
+        """End a file with an error; False if it has ended already."""
+        body = encode_reason(reason)
+        if not self._end(arrival, Kind.FILE_FAILED, body):
+            return False
+        if arrival.file is not None:
+            arrival.file.drop()
+        log.info("%s: %s: %s", self._peer, arrival.name, reason)
+        self._report(arrival, error=reason)
+        self._send_to_all(Kind.FILE_FAILED, arrival.file_id, body)
+        return True
+
+    def _end(self, arrival: _Arrival, kind: Kind, body: bytes) -> bool:
+        """Enter the outcome of a file: the only place that does, so that there is exactly one."""
         with self._lock:
-            self._received_files += 1
-        self._tell(
+            if self._arrivals.get(arrival.file_id) is not arrival:
+                return False
+            del self._arrivals[arrival.file_id]
+            self._remember(arrival.file_id, kind, body)
+            if kind is Kind.FILE_DONE:
+                self._received_files += 1
+            else:
+                self._failed_files += 1
+            return True
+
+    def _report(
+        self,
+        arrival: _Arrival,
+        *,
+        path: Path | None = None,
+        blake3: str | None = None,
+        error: str | None = None,
+    ) -> None:
+        self._on_file(
             ReceivedFile(
-                name=file.name,
-                size_bytes=file.size_bytes,
-                duration_s=time.monotonic() - began_s,
+                name=arrival.name,
+                size_bytes=arrival.size_bytes,
+                duration_s=time.monotonic() - arrival.began_s,
                 peer=self._peer,
-                path=self._directory.path / file.name,
-                blake3=digest,
+                path=path,
+                blake3=blake3,
+                error=error,
             )
         )
-        self._broadcast(Kind.FILE_DONE, file_id, b"")
 
-    def _fail(self, file_id: int, reason: str, name: str = "", size_bytes: int = 0) -> None:
-        with self._lock:
-            file = self._files.get(file_id)
-        body = encode_text(reason)
-        began_s = self._settle(file_id, Kind.FILE_FAILED, body)
-        if file is not None:
-            file.drop()
-            name, size_bytes = file.name, file.size_bytes
-        if began_s is None:
-            return
-        with self._lock:
-            self._failed_files += 1
-        log.info("%s: %s: %s", self._peer, name, reason)
-        self._tell(
-            ReceivedFile(
-                name=name,
-                size_bytes=size_bytes,
-                duration_s=time.monotonic() - began_s,
-                peer=self._peer,
-                error=reason,
-            )
-        )
-        self._broadcast(Kind.FILE_FAILED, file_id, body)
+    def _remember(self, file_id: int, kind: Kind, body: bytes) -> None:
+        self._answers[file_id] = (kind, body)
+        if len(self._answers) > _MAX_ANSWERS:
+            del self._answers[next(iter(self._answers))]
 
-    def _tell(self, received: ReceivedFile) -> None:
-        try:
-            self._on_file(received)
-        except Exception:
-            # The caller's own mistake must not keep the sender waiting for its answer.
-            log.exception("on_file failed for %s", received.name)
-
-    def _settle(self, file_id: int, kind: Kind, body: bytes) -> float | None:
-        """Note how a file ended; returns when it began, or None if it had ended before."""
+    def _send_to_all(self, kind: Kind, file_id: int, body: bytes) -> None:
+        # Over every stream, for one of them may be failing; a repetition is harmless.
         with self._lock:
-            self._files.pop(file_id, None)
-            if file_id not in self._told:
-                self._told[file_id] = (kind, body)
-                if len(self._told) > _MAX_REMEMBERED:
-                    del self._told[next(iter(self._told))]
-            return self._began_s.pop(file_id, None)
-
-    def _broadcast(self, kind: Kind, file_id: int, body: bytes) -> None:
-        # Over every stream, for one of them may be dying; hearing it twice is harmless.
-        with self._lock:
-            wires = list(self._wires.values())
-        for wire in wires:
-            # A stream that cannot be told is dying, and its own thread will notice.
+            connections = list(self._connections.values())
+        for connection in connections:
+            # A stream that cannot send is failing, and its own thread notices.
             with suppress(OSError):
-                wire.send(kind, file_id, body=body)
+                connection.send(kind, file_id, body=body)

@@ -6,20 +6,10 @@ import socket
 import time
 from dataclasses import dataclass
 
-from itp.errors import TransportError
-from itp.partitioner import TaskPartitioner
 from itp.transport.io import tcpinfo
-from itp.transport.io.sockets import Wire, tune_for_sending
-from itp.transport.protocol.frames import (
-    REPLIES,
-    VERSION,
-    FrameError,
-    Hello,
-    Kind,
-    decode_text,
-    encode_hello,
-)
-from itp.transport.protocol.schedule import Schedule
+from itp.transport.io.sockets import Connection, tune_for_sending
+from itp.transport.protocol.frames import REPLIES, Kind
+from itp.transport.protocol.handshake import Hello, check_version, check_welcome, encode_hello
 
 CONNECT_TIMEOUT_S = 10.0
 STALL_TIMEOUT_S = 30.0
@@ -27,7 +17,7 @@ STALL_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamStatus:
-    """A stream as it is now."""
+    """A stream at one moment."""
 
     stream: int
     up: bool
@@ -40,7 +30,7 @@ class StreamStatus:
 
 
 class Stream:
-    """One stream of a sender; its fields are the sender's, under the sender's lock.
+    """One stream of a sender, which guards it by its lock.
 
     Parameters
     ----------
@@ -49,9 +39,11 @@ class Stream:
 
     def __init__(self, index: int) -> None:
         self.index = index
-        self.wire: Wire | None = None
+        self.connection: Connection | None = None
         self.error: str | None = None
-        self.refused_in_a_row = 0
+        """Why it is down."""
+        self.reading_source = False
+        """Whether the next frame waits for the disk: that is no fault of the stream."""
         self.metrics = tcpinfo.StreamMetrics(None, None, 1.0)
         self._meter = tcpinfo.StreamMeter()
         self._delivered: tuple[int | None, int] = (None, 0)
@@ -60,7 +52,7 @@ class Stream:
     def connect(
         self, host: str, port: int, session_id: bytes, n_streams: int, pace_mbps: float | None
     ) -> None:
-        """Connect and greet the receiver.
+        """Connect and shake hands with the receiver.
 
         Raises
         ------
@@ -70,60 +62,52 @@ class Stream:
         """
         sock = socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S)
         try:
-            wire = Wire(sock, REPLIES)
+            connection = Connection(sock, REPLIES)
             tune_for_sending(sock, pace_mbps)
-            wire.send_preface()
-            version = wire.read_preface()
-            if version != VERSION:
-                raise TransportError(
-                    f"the receiver speaks protocol version {version}, this sender version {VERSION}: "
-                    "use the same version of itp on both sides"
-                )
-            wire.send(Kind.HELLO, body=encode_hello(Hello(session_id, self.index, n_streams)))
-            frame = wire.read()
-            if frame is None:
-                raise FrameError("the receiver hung up")
-            if not frame.intact:
-                raise FrameError("the receiver's answer arrived damaged")
-            if frame.kind is Kind.ERROR:
-                raise TransportError(f"the receiver refuses: {decode_text(frame.body)}")
-            if frame.kind is not Kind.WELCOME:
-                raise FrameError(f"the receiver answered with {frame.kind.name} instead of WELCOME")
+            connection.send_preface()
+            check_version(connection.read_preface(), peer="receiver", this="sender")
+            connection.send(Kind.HELLO, body=encode_hello(Hello(session_id, self.index, n_streams)))
+            check_welcome(connection.read())
             sock.setblocking(True)
         except BaseException:
             sock.close()
             raise
-        self.wire = wire
+        self.connection = connection
 
     @property
     def rate(self) -> float:
         """Its bandwidth in Mbit/s, > 0; a guess while unknown."""
         return max(self.metrics.bandwidth_mbps or 1.0, 1e-3)
 
-    def sample(self, schedule: Schedule, partitioner: TaskPartitioner) -> bool:
-        """Read the kernel's figures and pass them on; returns whether the stream has stalled.
+    def sample(self, unacked_frames: int, delivered_bytes: int) -> None:
+        """Update ``metrics`` from the kernel's figures.
+
+        Parameters
+        ----------
+        unacked_frames, delivered_bytes : int
+            As the schedule has them.
 
         Raises
         ------
         OSError
-            The connection is gone.
+            The connection is lost.
+        TimeoutError
+            The stream has delivered nothing, or a frame has been arriving, for too long.
         """
-        if self.wire is None:
-            return False
-        info = tcpinfo.read(self.wire.sock)
+        if self.connection is None:
+            return
+        info = tcpinfo.read(self.connection.sock)
         self.metrics = self._meter.update(info)
-        partitioner.update_stream(
-            self.index,
-            bandwidth_mbps=self.metrics.bandwidth_mbps,
-            latency_ms=self.metrics.latency_ms,
-            success_rate=self.metrics.success_rate,
-        )
-        delivered = (info.bytes_acked, schedule.delivered_bytes(self.index))
+        delivered = (info.bytes_acked, delivered_bytes)
         now_s = time.monotonic()
-        if delivered != self._delivered or not schedule.unacked_frames(self.index):
+        idle = unacked_frames == (1 if self.reading_source else 0)
+        if idle or delivered != self._delivered:
             self._delivered = delivered
             self._progress_s = now_s
-        return now_s - self._progress_s > STALL_TIMEOUT_S
+        if now_s - self._progress_s > STALL_TIMEOUT_S:
+            raise TimeoutError(f"nothing was delivered for {STALL_TIMEOUT_S:g} s")
+        if now_s > self.connection.due_s:
+            raise TimeoutError("an answer of the receiver did not arrive whole in time")
 
     def status(self, delivered_bytes: int) -> StreamStatus:
         """A snapshot for people."""

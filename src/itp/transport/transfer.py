@@ -14,25 +14,26 @@ from itp.transport.io.source import Source
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferResult:
-    """A file that arrived whole and proven."""
+    """A file that arrived complete and verified."""
 
     name: str
     size_bytes: int
     duration_s: float
-    """From ``submit`` to the receiver's word that the file stands."""
+    """From ``submit`` until the receiver has confirmed that the file has its name."""
     throughput_mbps: float
     decision: Decision | None
     """None for an empty file, which needs none."""
     retransmitted_bytes: int
-    """Sent again by the transport; what TCP resends within a stream is not counted."""
+    """Sent again by the transport; what TCP retransmits within a stream is not counted."""
     blake3: str
 
 
 class Transfer(Future[TransferResult]):
     """The future of one file.
 
-    ``result(timeout)`` returns the TransferResult or raises TransportError; so does ``exception``.
-    It cannot be cancelled.
+    ``result(timeout)`` returns the TransferResult or raises TransportError; ``exception`` returns the
+    error. A transfer cannot be cancelled. Callbacks run on a thread of the sender that serves no stream;
+    they may call every method of the sender.
     """
 
     def __init__(self, path: Path, name: str, priority: float, deadline_s: float | None) -> None:
@@ -40,8 +41,6 @@ class Transfer(Future[TransferResult]):
         self.set_running_or_notify_cancel()
         self.path = path
         self.name = name
-        # What is no Unicode goes as it is; the receiver refuses it.
-        self.raw_name = name.encode("utf-8", "surrogatepass")
         self.size_bytes = 0
         """Known once the file is open."""
         self.delivered_bytes = 0
@@ -49,15 +48,17 @@ class Transfer(Future[TransferResult]):
         self.priority = priority
         self.deadline_s = deadline_s
         self.submitted_s = time.monotonic()
-        self.started_s = self.submitted_s
-        # The sender's own, under its lock.
+        # The rest is the sender's own.
+        self.raw_name = b""
         self.source: Source | None = None
         self.digest: bytes | None = None
         self.file_id = 0
-        self.end_said = False
+        self.started_s = self.submitted_s
+        self.latency_s = 0.0
+        self.retransmitted_bytes = 0
+        self.end_claimed = False
+        self.end_sent = False
 
-    def task(self) -> Task:
+    def task(self, size_bytes: int) -> Task:
         """What the partitioner decides on; only for a file that is not empty."""
-        return Task(
-            id=self.name, size_bytes=self.size_bytes, priority=self.priority, deadline_s=self.deadline_s
-        )
+        return Task(id=self.name, size_bytes=size_bytes, priority=self.priority, deadline_s=self.deadline_s)

@@ -4,59 +4,53 @@ from __future__ import annotations
 
 import math
 import socket
+import struct
 import sys
 import threading
 import time
 from contextlib import suppress
-from typing import NamedTuple
 
 from itp.transport.protocol.frames import (
     HEADER_BYTES,
     MAX_PAYLOAD,
     MAX_TEXT,
-    PREFACE_BYTES,
     REPLIES,
-    VERSION,
+    Frame,
     FrameError,
     Kind,
     decode_header,
-    decode_preface,
     encode_header,
-    encode_preface,
-    encode_text,
     is_intact,
 )
+from itp.transport.protocol.handshake import PREFACE_BYTES, decode_preface, encode_preface
+from itp.transport.protocol.messages import encode_reason
 
 FRAME_TIMEOUT_S = 60.0
 """A frame that has begun to arrive must be whole within this time."""
-_DEAD_PEER_MS = 10_000
+CLOSING_TIMEOUT_S = 1.0
+"""How long the end of a connection waits for the other side."""
+_SILENT_PEER_MS = 10_000
 _UNSENT_BYTES = 128 * 1024
-_FAREWELL_S = 1.0
-# Python's socket module does not name these two of Linux.
+# Python's socket module does not name these two options of Linux.
 _LINUX = sys.platform == "linux"
 _SO_MAX_PACING_RATE = 47
 _TCP_NOTSENT_LOWAT = 25
 
 
-class Frame(NamedTuple):
-    """A frame as it came; `body` is valid until the next ``Wire.read``."""
-
-    kind: Kind
-    file_id: int
-    offset: int
-    body: memoryview
-    intact: bool
-
-
-class Wire:
-    """One connection. One thread reads; any thread may send.
+class Connection:
+    """Frames over one TCP connection. One thread reads; any thread may send.
 
     Parameters
     ----------
     sock : socket.socket
-        Connected; belongs to the wire from now on.
+        Connected; belongs to this object from now on.
     accepts : frozenset of Kind
-        What the other side may say.
+        What the other side may send.
+
+    Raises
+    ------
+    OSError
+        The connection is gone already.
     """
 
     def __init__(self, sock: socket.socket, accepts: frozenset[Kind]) -> None:
@@ -72,20 +66,22 @@ class Wire:
     # --- reading ---
 
     def read_preface(self) -> int:
-        """The other side's protocol version."""
+        """Read the other side's protocol version."""
         preface = memoryview(bytearray(PREFACE_BYTES))
         self._fill(preface)
         return decode_preface(preface)
 
     def read(self) -> Frame | None:
-        """The next frame; None when the other side has closed between frames.
+        """Read the next frame; None when the other side has closed between frames.
+
+        The frame's body is valid until the next call.
 
         Raises
         ------
         FrameError
-            No frame, or one that has no place here.
+            Not a frame, or one that the other side may not send.
         OSError
-            The connection is lost, maybe inside a frame.
+            The connection is lost, perhaps inside a frame.
         """
         count = self.sock.recv_into(self._header)
         if count == 0:
@@ -94,7 +90,7 @@ class Wire:
         self._fill(self._header[count:])
         header = decode_header(self._header)
         if header.kind not in self._accepts:
-            raise FrameError(f"a {header.kind.name} frame has no place here")
+            raise FrameError(f"a {header.kind.name} frame is not allowed here")
         body = self._body[: header.length]
         self._fill(body)
         self.due_s = math.inf
@@ -111,11 +107,11 @@ class Wire:
     # --- sending ---
 
     def send_preface(self) -> None:
-        """Say which version this side speaks."""
-        self.sock.sendall(encode_preface(VERSION))
+        """Send this side's protocol version."""
+        self.sock.sendall(encode_preface())
 
     def send(self, kind: Kind, file_id: int = 0, offset: int = 0, body: bytes | memoryview = b"") -> None:
-        """Send one frame whole; OSError if the connection is gone."""
+        """Send one frame whole; OSError if the connection is lost."""
         header = encode_header(kind, file_id, offset, body)
         with self._sending:
             sent = self.sock.sendmsg((header, body))
@@ -125,12 +121,21 @@ class Wire:
             if sent < len(header) + len(body):
                 self.sock.sendall(memoryview(body)[sent - len(header) :])
 
+    def limit_sending(self, timeout_s: float) -> None:
+        """Make a send that blocks for this long fail, so that a peer that does not read holds no thread."""
+        whole_s = int(timeout_s)
+        timeval = struct.pack("@ll", whole_s, int((timeout_s - whole_s) * 1e6))
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+
     # --- the end ---
 
-    def say_error(self, reason: str) -> None:
-        """Tell the other side why this connection ends; at once or not at all."""
-        body = encode_text(reason)
-        if not self._sending.acquire(timeout=_FAREWELL_S):
+    def send_error(self, reason: str, timeout_s: float = CLOSING_TIMEOUT_S) -> None:
+        """Tell the other side why this connection ends, if it can be sent at once.
+
+        `timeout_s` bounds the wait for a thread that is sending.
+        """
+        body = encode_reason(reason)
+        if not self._sending.acquire(timeout=max(timeout_s, 0.0)):
             return
         try:
             with suppress(OSError):
@@ -138,46 +143,57 @@ class Wire:
         finally:
             self._sending.release()
 
-    def refuse(self, reason: str) -> None:
-        """Say why and hang up, giving the other side a moment to read it; for the reading thread."""
-        due_s = time.monotonic() + _FAREWELL_S
+    def send_bye(self) -> None:
+        """Send BYE and nothing after it; the other side's frames can still be read.
+
+        A connection that cannot take BYE in time is shut down.
+        """
+        header = encode_header(Kind.BYE)
+        if self._sending.acquire(timeout=CLOSING_TIMEOUT_S):
+            try:
+                self.limit_sending(CLOSING_TIMEOUT_S)
+                self.sock.sendall(header)
+                self.sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
+            else:
+                return
+            finally:
+                self._sending.release()
+        self.shutdown()
+
+    def reject(self, reason: str) -> None:
+        """Send an error and end the connection, with a moment to read it; for the reading thread."""
+        due_s = time.monotonic() + CLOSING_TIMEOUT_S
         self.due_s = min(self.due_s, due_s)
-        self.say_error(reason)
+        self.send_error(reason)
         with suppress(OSError):
             self.sock.shutdown(socket.SHUT_WR)
             # Closing with bytes unread would reset the connection and lose the reason.
             while time.monotonic() < due_s and self.sock.recv_into(self._body):
                 pass
 
-    def take_leave(self) -> None:
-        """Say BYE and send nothing more; what the other side still says can be read."""
-        try:
-            self.send(Kind.BYE)
-            self.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            self.hang_up()
-
-    def hang_up(self) -> None:
-        """End the connection; threads that wait in it come back."""
+    def shutdown(self) -> None:
+        """End the connection in both directions; threads that wait in it return."""
         with suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Let go of the socket; only when no thread uses it any more."""
+        """Close the socket; only when no thread uses it any more."""
         self.sock.close()
 
 
-def describe(error: Exception) -> str:
-    """An error for people and for the other side: the system's words without local paths."""
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+def describe(error: BaseException) -> str:
+    """The text of an error without local paths, for people and for the other side."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 
 def _tune(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    # A silent peer is noticed within about ten seconds, where the system lets one say so.
+    # A silent peer is noticed within about ten seconds, where the system can be told so.
     for name, value in (
-        ("TCP_USER_TIMEOUT", _DEAD_PEER_MS),
+        ("TCP_USER_TIMEOUT", _SILENT_PEER_MS),
         ("TCP_KEEPIDLE", 4),
         ("TCP_KEEPINTVL", 2),
         ("TCP_KEEPCNT", 3),
@@ -187,7 +203,7 @@ def _tune(sock: socket.socket) -> None:
 
 
 def tune_for_sending(sock: socket.socket, pace_mbps: float | None) -> None:
-    """Keep what waits unsent in the kernel small, so that it can still go elsewhere; cap the rate.
+    """Keep what waits unsent in the kernel small, so that it can still move to another stream; cap the rate.
 
     Raises
     ------

@@ -1,1 +1,1 @@
-"""Bytes in, frames and decisions out: no socket, no thread, no clock."""
+"""The protocol without I/O: bytes in, frames and bookkeeping out. No socket, no thread, no clock, no file."""

@@ -1,7 +1,7 @@
-"""The wire format: a preface each way, then frames of a 32-byte header and a bounded body.
+"""The frames of the wire format: a 32-byte header and a bounded body.
 
-Pure functions over bytes. All integers are big-endian. The checksum is XXH3-64 over the header
-before it and the body, so that a flipped bit in either is found; docs/transport.md has the table.
+Pure functions over bytes. All integers are big-endian. The checksum is XXH3-64 over the header's
+other fields and the body, so that it detects a flipped bit in either. docs/transport.md has the table.
 """
 
 from __future__ import annotations
@@ -12,35 +12,30 @@ from typing import NamedTuple
 
 from xxhash import xxh3_64, xxh3_64_intdigest
 
-from itp._util.terminal import printable
 from itp.errors import TransportError
 
-VERSION = 1
-MAGIC = b"\x89ITP\r\n"
 MAX_PAYLOAD = 128 * 1024
-"""Bytes of file a DATA frame carries at most."""
+"""Most bytes of a file in one DATA frame."""
 MAX_TEXT = 2048
-MAX_STREAMS = 16
+"""Most bytes of a name or a reason."""
 DIGEST_BYTES = 32
 SESSION_ID_BYTES = 16
+HELLO_BYTES = SESSION_ID_BYTES + 2
 MAX_FILE_BYTES = 2**63 - 1
 
-_PREFACE = struct.Struct("!6sH")
 _FIELDS = struct.Struct("!HBxIQQ")
 _CHECKSUM = struct.Struct("!Q")
-_HELLO = struct.Struct(f"!{SESSION_ID_BYTES}sBB")
 _FRAME_MAGIC = 0x49F7
 
-PREFACE_BYTES = _PREFACE.size
 HEADER_BYTES = _FIELDS.size + _CHECKSUM.size
 
 
 class FrameError(TransportError):
-    """What arrived is no frame of this protocol, or one that has no place here."""
+    """The received bytes are not a frame of this protocol, or the frame is not allowed at this point."""
 
 
 class Kind(IntEnum):
-    """What a frame says; the numbers are the protocol's."""
+    """The kinds of frames, with their numbers on the wire."""
 
     HELLO = 1
     FILE = 2
@@ -57,11 +52,13 @@ class Kind(IntEnum):
 
 
 REQUESTS = frozenset({Kind.HELLO, Kind.FILE, Kind.DATA, Kind.END, Kind.ABORT, Kind.BYE})
+"""The frames a sender sends."""
 REPLIES = frozenset(Kind) - REQUESTS
+"""The frames a receiver sends."""
 
 # Least and most bytes of each kind's body.
 _BODY_BYTES: dict[int, tuple[int, int]] = {
-    Kind.HELLO: (_HELLO.size, _HELLO.size),
+    Kind.HELLO: (HELLO_BYTES, HELLO_BYTES),
     Kind.FILE: (0, MAX_TEXT),
     Kind.DATA: (1, MAX_PAYLOAD),
     Kind.END: (DIGEST_BYTES, DIGEST_BYTES),
@@ -77,7 +74,7 @@ _BODY_BYTES: dict[int, tuple[int, int]] = {
 
 
 class Header(NamedTuple):
-    """The fields of a frame's header; what `offset` means depends on the kind."""
+    """The fields of a frame's header; the meaning of `offset` depends on the kind."""
 
     kind: Kind
     length: int
@@ -86,25 +83,15 @@ class Header(NamedTuple):
     checksum: int
 
 
-class Hello(NamedTuple):
-    """The body of HELLO: which stream of which session this connection is."""
+class Frame(NamedTuple):
+    """A received frame; `body` may be a view of a buffer that the next frame overwrites."""
 
-    session_id: bytes
-    stream: int
-    n_streams: int
-
-
-def encode_preface(version: int) -> bytes:
-    """What either side sends first; its layout is the same in every version."""
-    return _PREFACE.pack(MAGIC, version)
-
-
-def decode_preface(data: bytes | bytearray | memoryview) -> int:
-    """The peer's protocol version; FrameError if the peer speaks something else."""
-    magic, version = _PREFACE.unpack(data)
-    if magic != MAGIC:
-        raise FrameError("the other side does not speak the ITP protocol")
-    return int(version)
+    kind: Kind
+    file_id: int
+    offset: int
+    body: bytes | memoryview
+    intact: bool
+    """Whether the checksum is right; if not, no other field can be relied on."""
 
 
 def encode_header(
@@ -116,16 +103,16 @@ def encode_header(
 
 
 def decode_header(data: bytes | bytearray | memoryview) -> Header:
-    """Take a header apart and check all that can be known before the body.
+    """Decode a header and check everything that can be checked before the body is read.
 
     Raises
     ------
     FrameError
-        No frame's header: wrong magic, unknown kind, or a length its kind does not allow.
+        Wrong magic, unknown kind, or a length that the kind does not allow.
     """
     magic, kind, length, file_id, offset = _FIELDS.unpack_from(data)
     if magic != _FRAME_MAGIC or kind not in _BODY_BYTES:
-        raise FrameError("what arrived is not a frame")
+        raise FrameError("the received bytes are not a frame")
     least, most = _BODY_BYTES[kind]
     if not least <= length <= most:
         raise FrameError(f"a {Kind(kind).name} frame of {length} bytes; expected {least} to {most}")
@@ -136,7 +123,7 @@ def decode_header(data: bytes | bytearray | memoryview) -> Header:
 def is_intact(
     header: Header, raw: bytes | bytearray | memoryview, body: bytes | bytearray | memoryview
 ) -> bool:
-    """Whether header (as it came: `raw`) and body are what was sent."""
+    """Whether the checksum matches the header as it was received (`raw`) and the body."""
     return header.checksum == _checksum(bytes(raw[: _FIELDS.size]), body)
 
 
@@ -146,34 +133,3 @@ def _checksum(fields: bytes, body: bytes | bytearray | memoryview) -> int:
     digest = xxh3_64(fields)
     digest.update(body)
     return digest.intdigest()
-
-
-def encode_hello(hello: Hello) -> bytes:
-    """The body of HELLO."""
-    return _HELLO.pack(*hello)
-
-
-def decode_hello(body: bytes | bytearray | memoryview) -> Hello:
-    """The body of HELLO, checked.
-
-    Raises
-    ------
-    FrameError
-        Too many streams, or a stream beyond their number.
-    """
-    hello = Hello(*_HELLO.unpack(body))
-    if not 1 <= hello.n_streams <= MAX_STREAMS:
-        raise FrameError(f"a session has 1 to {MAX_STREAMS} streams; {hello.n_streams} were asked for")
-    if hello.stream >= hello.n_streams:
-        raise FrameError(f"stream {hello.stream} of a session of {hello.n_streams}; they count from 0")
-    return hello
-
-
-def encode_text(text: str) -> bytes:
-    """A reason as a body, cut to what fits."""
-    return text.encode("utf-8", "replace")[:MAX_TEXT]
-
-
-def decode_text(body: bytes | bytearray | memoryview) -> str:
-    """A peer's reason, fit for a terminal."""
-    return printable(bytes(body).decode("utf-8", "replace"))

@@ -1,4 +1,4 @@
-"""Which bytes of a file are there: a set of disjoint ranges."""
+"""A set of byte ranges: which bytes of a file have arrived."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 
 
 class RangeSet:
-    """Disjoint, non-adjacent byte ranges in order. Not thread-safe."""
+    """Byte ranges in order, disjoint and not adjacent. Not thread-safe."""
 
     def __init__(self) -> None:
         self._starts: list[int] = []
@@ -18,13 +18,13 @@ class RangeSet:
         return len(self._starts)
 
     def covers(self, start: int, end: int) -> bool:
-        """Whether every byte from `start` to before `end` is there."""
+        """Whether the set contains every byte from `start` to before `end`."""
         i = bisect_right(self._starts, start) - 1
         return i >= 0 and self._ends[i] >= end
 
     def add(self, start: int, end: int) -> int:
         """Add the bytes from `start` to before `end`; returns how many of them are new."""
-        # Ranges first to last touch or overlap the new one and merge with it.
+        # The ranges from first to before last touch or overlap the new one and merge with it.
         first = bisect_left(self._ends, start)
         last = bisect_right(self._starts, end)
         merged_start, merged_end, already = start, end, 0
