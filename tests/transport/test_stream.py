@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from itp.transport.io.tcpinfo import TcpInfo
-from itp.transport.stream import STALL_TIMEOUT_S, Stream
+from itp.transport.stream import SILENT_TIMEOUT_S, STALL_TIMEOUT_S, Stream
 
 
 class Clock:
@@ -64,6 +64,21 @@ def test_a_stream_that_waits_for_the_source_is_not(clock, stream):
     clock.now_s += 1.1 * STALL_TIMEOUT_S
     with pytest.raises(TimeoutError, match="nothing was delivered"):
         stream.sample(unacked_frames=2, delivered_bytes=0)
+
+
+def test_a_receiver_that_cannot_be_reached_is_noticed_sooner(clock, stream):
+    clock.info = TcpInfo(retransmits=3)
+    clock.now_s += 0.9 * SILENT_TIMEOUT_S
+    stream.sample(unacked_frames=1, delivered_bytes=0)
+    clock.now_s += 0.2 * SILENT_TIMEOUT_S
+    with pytest.raises(TimeoutError, match="could not be reached for 10 s"):
+        stream.sample(unacked_frames=1, delivered_bytes=0)
+
+
+def test_a_receiver_that_answers_but_does_not_read_has_more_time(clock, stream):
+    clock.info = TcpInfo(retransmits=0, probes=1)
+    clock.now_s += 0.9 * STALL_TIMEOUT_S
+    stream.sample(unacked_frames=1, delivered_bytes=0)
 
 
 def test_an_answer_that_never_ends_is_given_up(clock, stream):

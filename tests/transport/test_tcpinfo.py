@@ -20,13 +20,28 @@ def test_any_length_parses_and_what_is_not_there_is_none(data):
 
 def test_fields_stand_where_the_kernel_puts_them():
     data = bytearray(280)
+    data[2:4] = (5, 6)
     data[7] = 1
     struct.pack_into("=I", data, 68, 1500)
     struct.pack_into("=QQQ", data, 104, 11, 22, 33)
     struct.pack_into("=QQ", data, 200, 44, 55)
     info = parse(bytes(data))
+    assert (info.retransmits, info.probes) == (5, 6)
     assert (info.rtt_us, info.pacing_rate_Bps, info.max_pacing_rate_Bps) == (1500, 11, 22)
     assert (info.bytes_acked, info.bytes_sent, info.bytes_retrans, info.app_limited) == (33, 44, 55, True)
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"),
+    [
+        (TcpInfo(), False),
+        (TcpInfo(retransmits=1, probes=1), False),
+        (TcpInfo(retransmits=2), True),
+        (TcpInfo(probes=2), True),
+    ],
+)
+def test_one_attempt_may_still_be_answered(info, expected):
+    assert info.is_unanswered == expected
 
 
 def reading(busy_s=0.0, acked=0, sent=0, again=0, pacing=10**9, cap=2**64 - 1, min_rtt_us=0xFFFFFFFF):

@@ -12,7 +12,10 @@ from itp.transport.protocol.frames import REPLIES, Kind
 from itp.transport.protocol.handshake import Hello, check_version, check_welcome, encode_hello
 
 CONNECT_TIMEOUT_S = 10.0
+SILENT_TIMEOUT_S = 10.0
+"""A receiver whose system answers nothing for so long is unreachable."""
 STALL_TIMEOUT_S = 30.0
+"""A receiver that confirms nothing for so long, though its system answers, does not work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +107,10 @@ class Stream:
         if idle or delivered != self._delivered:
             self._delivered = delivered
             self._progress_s = now_s
-        if now_s - self._progress_s > STALL_TIMEOUT_S:
+        stalled_s = now_s - self._progress_s
+        if stalled_s > SILENT_TIMEOUT_S and info.is_unanswered:
+            raise TimeoutError(f"the receiver could not be reached for {SILENT_TIMEOUT_S:g} s")
+        if stalled_s > STALL_TIMEOUT_S:
             raise TimeoutError(f"nothing was delivered for {STALL_TIMEOUT_S:g} s")
         if now_s > self.connection.due_s:
             raise TimeoutError("an answer of the receiver did not arrive whole in time")

@@ -30,6 +30,8 @@ FRAME_TIMEOUT_S = 60.0
 CLOSING_TIMEOUT_S = 1.0
 """How long the end of a connection waits for the other side."""
 _SILENT_PEER_MS = 10_000
+# The kernel also counts the time in which a live receiver does not read; the sender tells them apart itself.
+_UNREAD_MS = 60_000
 _UNSENT_BYTES = 128 * 1024
 # Python's socket module does not name these two options of Linux.
 _LINUX = sys.platform == "linux"
@@ -212,6 +214,7 @@ def tune_for_sending(sock: socket.socket, pace_mbps: float | None) -> None:
     """
     if _LINUX:
         sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_MS)
     if pace_mbps is not None:
         if not _LINUX:
             raise OSError("pacing needs Linux (SO_MAX_PACING_RATE)")

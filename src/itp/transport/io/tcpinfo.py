@@ -1,4 +1,4 @@
-"""What the kernel knows of a TCP connection, and the stream metrics drawn from it."""
+"""The kernel's figures of a TCP connection, and the stream metrics computed from them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ _UNKNOWN_RTT = 0xFFFFFFFF
 _UNLIMITED = 0xFFFFFFFFFFFFFFFF
 _BYTES_PER_MEGABIT = 125_000.0
 
-# Where linux/tcp.h puts each field of struct tcp_info; an older kernel's is a prefix of it.
+# The offset and format of each field in linux/tcp.h; an older kernel's struct is a prefix of this one.
 _FIELDS: dict[str, tuple[int, str]] = {
+    "retransmits": (2, "=B"),
+    "probes": (3, "=B"),
     "rtt_us": (68, "=I"),
     "pacing_rate_Bps": (104, "=Q"),
     "max_pacing_rate_Bps": (112, "=Q"),
@@ -30,8 +32,12 @@ _FIELDS: dict[str, tuple[int, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TcpInfo:
-    """The fields used here of struct tcp_info; None: this kernel does not tell."""
+    """The fields used here of struct tcp_info; None: this kernel does not have it."""
 
+    retransmits: int | None = None
+    """How often the oldest segment was sent again."""
+    probes: int | None = None
+    """Probes of a closed window that were not answered."""
     rtt_us: int | None = None
     pacing_rate_Bps: int | None = None
     max_pacing_rate_Bps: int | None = None
@@ -42,11 +48,19 @@ class TcpInfo:
     bytes_sent: int | None = None
     bytes_retrans: int | None = None
     app_limited: bool | None = None
-    """The delivery rate is less than the path carries, for want of data."""
+    """Whether the delivery rate is below what the path carries, for lack of data."""
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether the peer's system has not answered repeated attempts; False where this is not known.
+
+        The system of a peer that does not read, and so closes its window, still answers.
+        """
+        return max(self.retransmits or 0, self.probes or 0) >= 2
 
 
 def parse(data: bytes) -> TcpInfo:
-    """Struct tcp_info as getsockopt gave it, of whatever length."""
+    """Decode struct tcp_info, of whatever length, as getsockopt returned it."""
     fields = {
         name: struct.unpack_from(form, data, at)[0]
         for name, (at, form) in _FIELDS.items()
@@ -66,7 +80,7 @@ def read(sock: socket.socket) -> TcpInfo:
 
 @dataclass(frozen=True, slots=True)
 class StreamMetrics:
-    """What ``TaskPartitioner.update_stream`` takes; None: not known yet."""
+    """The arguments of ``TaskPartitioner.update_stream``; None: not known yet."""
 
     bandwidth_mbps: float | None
     latency_ms: float | None
@@ -74,11 +88,11 @@ class StreamMetrics:
 
 
 class StreamMeter:
-    """Draws a stream's metrics from successive readings. Not thread-safe.
+    """Computes a stream's metrics from successive readings. Not thread-safe.
 
-    Bandwidth is bytes acknowledged per second in which there was something to send, averaged with
-    a time constant of half a second of such time, and never above the cap set on the socket. Before
-    the first such figure it is what the kernel would pace at. Loss is averaged the same way.
+    Bandwidth is bytes acknowledged per second of busy time, in which there was something to send. It is
+    averaged with a time constant of half a second of busy time, and never exceeds the socket's cap.
+    Until there is such a figure, it is the kernel's pacing rate. Loss is averaged the same way.
     """
 
     def __init__(self) -> None:
@@ -87,7 +101,7 @@ class StreamMeter:
         self._success_rate = 1.0
 
     def update(self, info: TcpInfo) -> StreamMetrics:
-        """Take in a reading; returns the metrics after it."""
+        """Add a reading; returns the metrics after it."""
         if info.bytes_acked is not None and info.busy_time_us is not None:
             if self._last is None:
                 self._last = info
