@@ -267,7 +267,7 @@ def test_a_chart_that_cannot_be_written_costs_no_figures(capsys, no_learner, tmp
     code, out, err = bench(capsys, *args)
     assert code == 1
     assert json.loads(out)["decisions"]["conditions"]
-    assert f"No space left on device: '{tmp_path / 'chart.svg'}'" in err
+    assert f"itp bench: {tmp_path / 'chart.svg'}: No space left on device\n" in err
     assert not list(tmp_path.glob("*chart*"))
 
 

@@ -85,14 +85,13 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add("--evaluate", action="store_true", help="do not train: hold --load-model against classical rules")
     add("--json", action="store_true", help="a JSON object a round and one at the end, on standard output")
     add("--quiet", action="store_true", help="nothing but warnings, errors and the end")
+    parser.set_defaults(prog=prog)
     return parser
 
 
 def main(argv: Sequence[str] | None = None, prog: str = MODULE) -> int:
     """Train or evaluate; returns the exit code."""
-    args = build_parser(prog).parse_args(argv)
-    args.prog = prog
-    return exit_code(prog, lambda: _run(args))
+    return exit_code(prog, lambda: _run(build_parser(prog).parse_args(argv)))
 
 
 def _run(args: argparse.Namespace) -> int:

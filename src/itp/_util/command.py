@@ -1,17 +1,17 @@
 """What every command does alike: exit codes, one line for a user's mistake, names from a list.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. A closed standard stream, or a reader that has
+gone, changes none of them; output that was lost, as on a full disk, makes 1 of 0.
 """
 
 from __future__ import annotations
 
 import difflib
-import io
-import os
 import sys
 from collections.abc import Callable, Sequence
 
-from itp._util.terminal import printable
+from itp._util.streams import standard_streams
+from itp._util.terminal import printable, system_error
 from itp.errors import ItpError
 
 
@@ -20,22 +20,29 @@ class UsageError(Exception):
 
 
 def exit_code(name: str, run: Callable[[], int]) -> int:
-    """Run a command; what ends it early, and is not a mistake of ours, becomes a line under its name."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # As standard error has it: what the terminal's encoding lacks must not end a command.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    """Run a command and return its exit code; a failure that is no defect becomes a line under its name."""
+    with standard_streams() as output:
+        code = _run(name, run)
+    return 1 if code == 0 and output.lost else code
+
+
+def _run(name: str, run: Callable[[], int]) -> int:
     try:
         code = run()
         sys.stdout.flush()
+    except SystemExit as left:  # argparse has printed the help, the version or what is wrong
+        return left.code if isinstance(left.code, int) else 1
     except UsageError as error:
         print(f"{name}: {printable(str(error))}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        # Whoever read our output has gone; the interpreter's last flush must not complain either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except MemoryError as error:
+        print(f"{name}: out of memory: {printable(str(error))}", file=sys.stderr)
         return 1
-    except (ItpError, OSError) as error:
+    except ItpError as error:
         print(f"{name}: {printable(str(error))}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"{name}: {printable(system_error(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
