@@ -23,6 +23,7 @@ from itp.policies.base import Policy
 from itp.policies.episodes import run
 from itp.policies.served import ModelPolicy
 from itp.sim.choice import Choice
+from itp.sim.outcomes import completion_times, slowdowns
 from itp.sim.scenario import Scenario
 from itp.sim.simulator import Simulator
 
@@ -82,14 +83,7 @@ class Setting:
         figures = episode_metrics(outcomes, sim.n_envs, sim.n_tasks)
         if isinstance(policy, ModelPolicy) and policy.has_guard:
             figures["guarded"] = tally.guarded / sim.n_tasks
-        taken_s = outcomes["completed_at_s"] - outcomes["arrived_at_s"]
-        return Part(
-            job,
-            figures,
-            taken_s,
-            taken_s / outcomes["reference_time_s"],
-            sim.timeline(),
-        )
+        return Part(job, figures, completion_times(outcomes), slowdowns(outcomes), sim.timeline())
 
 
 class _Tally:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from itp.sim.outcomes import completion_times, failed, mean_log_slowdown
+
 N_QUANTILES = 200
 _SIGNIFICANT_DIGITS = 6
 
@@ -69,7 +71,7 @@ def episode_metrics(outcomes: NDArray[np.void], n_envs: int, n_tasks: int) -> di
     for env in range(n_envs):
         mine = outcomes[order[bounds[env] : bounds[env + 1]]]
         figures["tasks"][env] = len(mine)
-        figures["failed"][env] = n_tasks - len(mine) + _failures(mine).sum()
+        figures["failed"][env] = n_tasks - len(mine) + failed(mine).sum()
         if len(mine):
             for name, value in _of_episode(mine).items():
                 figures[name][env] = value
@@ -77,15 +79,15 @@ def episode_metrics(outcomes: NDArray[np.void], n_envs: int, n_tasks: int) -> di
 
 
 def _of_episode(outcomes: NDArray[np.void]) -> dict[str, float]:
-    taken_s = outcomes["completed_at_s"] - outcomes["arrived_at_s"]
-    p50_s, p95_s, p99_s = np.percentile(taken_s, (50, 95, 99))
-    delivered_bytes = outcomes["size_bytes"][~_failures(outcomes)].sum()
+    times_s = completion_times(outcomes)
+    p50_s, p95_s, p99_s = np.percentile(times_s, (50, 95, 99))
+    delivered_bytes = outcomes["size_bytes"][~failed(outcomes)].sum()
     urgent = np.isfinite(outcomes["deadline_s"])
     makespan_s = outcomes["completed_at_s"].max() - outcomes["arrived_at_s"].min()
     return {
-        "log_slowdown": float(np.log(taken_s / outcomes["reference_time_s"]).mean()),
+        "log_slowdown": mean_log_slowdown(outcomes),
         "reward": float(outcomes["reward"].mean()),
-        "mean_s": float(taken_s.mean()),
+        "mean_s": float(times_s.mean()),
         "p50_s": p50_s,
         "p95_s": p95_s,
         "p99_s": p99_s,
@@ -93,13 +95,6 @@ def _of_episode(outcomes: NDArray[np.void]) -> dict[str, float]:
         "goodput_mbps": float(delivered_bytes * 8e-6 / makespan_s),
         "resent_bytes": float(outcomes["retransmitted_bytes"].sum()),
     }
-
-
-def _failures(outcomes: NDArray[np.void]) -> NDArray[np.bool_]:
-    """Which tasks were given up: without success, though not too late."""
-    taken_s = outcomes["completed_at_s"] - outcomes["arrived_at_s"]
-    given_up: NDArray[np.bool_] = ~outcomes["success"] & (taken_s <= outcomes["deadline_s"])
-    return given_up
 
 
 def quantiles(values: NDArray[np.float64]) -> NDArray[np.float64]:
