@@ -183,7 +183,7 @@ def test_without_rules_nothing_is_compared():
 
 def test_analysis_repeats():
     report = made_up({"pull": 1.0, "learnt": 0.8, "oracle": 0.5})
-    assert analyse(report).as_dict() == report.analysis.as_dict()
+    assert analyse(report.configuration, report.figures).as_dict() == report.analysis.as_dict()
 
 
 # --- compare ---

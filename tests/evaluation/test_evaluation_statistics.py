@@ -7,8 +7,9 @@ from scipy import stats
 from itp import policies
 from itp.evaluation.analysis import ORACLE
 from itp.evaluation.bootstrap import Bootstrap, estimates
+from itp.evaluation.configuration import Configuration
 from itp.evaluation.metrics import METRICS, N_QUANTILES, episode_metrics
-from itp.evaluation.report import Configuration, Report
+from itp.evaluation.report import Report
 from itp.sim.simulator import Simulator
 
 POLICIES = ("round_robin", "pull", "least_completion_time", "candidate", ORACLE)

@@ -13,7 +13,8 @@ import pytest
 from itp import MissingExtraError, ReportError
 from itp.evaluation.metrics import METRICS
 from itp.evaluation.report import Report
-from itp.evaluation.text import figure, interval, label, number, percent, seeds_text, signed_percent, summary
+from itp.evaluation.summary import summary
+from itp.evaluation.text import figure, interval, label, number, percent, seeds_text, signed_percent
 from itp.policies.names import NAMES
 from itp.sim.scenario import FAMILIES
 from reports import made_up

@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from itp.evaluation.configuration import Configuration
 from itp.evaluation.metrics import METRICS, N_QUANTILES
-from itp.evaluation.report import Configuration, Report, Timeline
+from itp.evaluation.report import Report
+from itp.evaluation.results import Timeline
 from itp.sim.simulator import TIMELINE
 
 

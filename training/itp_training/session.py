@@ -22,8 +22,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from itp import evaluation, policies
 from itp._util.command import UsageError
 from itp._util.signals import interruptible
-from itp.cli.evaluate import print_report
 from itp.evaluation.report import Report
+from itp.evaluation.terminal import print_report
 from itp.evaluation.text import label
 from itp.models.load import VARIANT
 from itp.sim import scenario

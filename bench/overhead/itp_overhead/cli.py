@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
+from itp._util import console
 from itp._util.command import UsageError, check_name, exit_code
 from itp._util.signals import interruptible
 from itp.errors import ModelError
@@ -56,33 +55,32 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         help=f"some of {', '.join(suite.SECTIONS)} (default: all)",
     )
     add("--plot", metavar="FILE", type=Path, help="draw the times of decisions: .png or .svg")
-    add("--json", action="store_true", help="one JSON object on standard output")
+    add("--json", action="store_true", help="print one JSON object")
     return parser
 
 
 def main(argv: Sequence[str] | None = None, prog: str = MODULE) -> int:
     """Measure, draw and print; returns the exit code."""
-    args = build_parser(prog).parse_args(argv)
-    return exit_code(prog, lambda: _run(args))
+    return exit_code(prog, lambda: _run(build_parser(prog).parse_args(argv)))
 
 
 def _run(args: argparse.Namespace) -> int:
     only = _check(args)
-    console = Console(stderr=True)
-    with interruptible(), _progress(console) as progress:
+    messages = console.messages()
+    with interruptible(), _progress(messages) as progress:
         measured = suite.measure(
             args.model, seconds=args.seconds, calls=args.calls, only=only, progress=progress
         )
     if args.json:
         print(json.dumps(measured.as_dict(), indent=2, allow_nan=False))
     else:
-        print_tables(measured, Console(file=sys.stdout, highlight=False))
+        print_tables(measured, console.output())
     # Last: a chart that cannot be written must not cost the figures.
     if args.plot is not None and measured.decisions is not None:
         from itp_overhead import plot  # matplotlib, which `--plot` alone needs
 
         plot.write(measured.decisions, args.plot)
-        console.print(f"wrote {args.plot}", highlight=False, markup=False, soft_wrap=True)
+        console.say(messages, f"wrote {args.plot}")
     return 0
 
 
@@ -111,10 +109,10 @@ def _check(args: argparse.Namespace) -> tuple[str, ...]:
 
 
 @contextmanager
-def _progress(console: Console) -> Iterator[Any]:
-    """Shows what is being measured: a line that changes on a terminal, else a line each."""
-    if not console.is_terminal:
-        yield lambda name: console.print(f"measuring {name}", highlight=False, markup=False, soft_wrap=True)
+def _progress(messages: Console) -> Iterator[Callable[[str], None]]:
+    """Show what is being measured: a line that changes on a terminal, else a line each."""
+    if not messages.is_terminal:
+        yield lambda name: console.say(messages, f"measuring {name}")
         return
-    with console.status("measuring") as status:
+    with messages.status("measuring", spinner="line") as status:
         yield lambda name: status.update(f"measuring {name}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from itp._util.console import say
+from itp._util.console import table as plain_table
 from itp_overhead.batches import Batches
 from itp_overhead.decisions import BARE, Decisions
 from itp_overhead.memory import EXPERIENCES, Memory
@@ -28,7 +29,8 @@ def print_tables(measured: Measured, console: Console) -> None:
         f"model {measured.model.version}, {measured.model.path}",
     )
     for line in lines:
-        console.print(line, markup=False, soft_wrap=True)
+        say(console, line)
+    console.print()
     if measured.decisions is not None:
         _decisions(measured.decisions, console)
     if measured.batches is not None:
@@ -44,16 +46,9 @@ def print_tables(measured: Measured, console: Console) -> None:
 
 
 def _table(title: str, *figures: str) -> Table:
-    table = Table(
-        title=title,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-        min_width=len(title),
-    )
-    table.add_column("")
-    for heading in figures:
+    table = plain_table(title, [""], [])
+    table.min_width = len(title)
+    for heading in figures:  # these wrap
         table.add_column(heading, justify="right")
     return table
 
@@ -76,7 +71,7 @@ def _decisions(decisions: Decisions, console: Console) -> None:
                 _times(condition.ratio(timing)),
             )
         table.add_section()
-    console.print(table)
+    console.print(table, "")
     _absent(absent, console)
 
 
@@ -87,7 +82,7 @@ def _batches(batches: Batches, console: Console) -> None:
         rates = [batch.states_per_s(timing) for timing in batch.timings]
         ratio = rates[0] / rates[names.index(BARE)]
         table.add_row(f"{batch.states:,} states", *(f"{rate:,.0f}" for rate in rates), _times(ratio))
-    console.print(table)
+    console.print(table, "")
     _absent(batches.absent, console)
 
 
@@ -102,7 +97,7 @@ def _memory(memory: Memory, console: Console) -> None:
         (f"growth over {memory.decisions:,} decisions", memory.grown_mb),
     ):
         table.add_row(name, f"{mb:.1f}")
-    console.print(table)
+    console.print(table, "")
     console.print(f"Python holds {memory.grown_blocks:,} more blocks of memory after these decisions\n")
 
 
@@ -110,7 +105,7 @@ def _startup(startup: Startup, console: Console) -> None:
     table = _table(f"start-up, medians of {RUNS} fresh processes", "ms")
     table.add_row("import numpy", f"{startup.numpy_median_ms:.0f}")
     table.add_row("+ import itp", f"{startup.itp_median_ms:.0f}")
-    console.print(table)
+    console.print(table, "")
 
 
 def _replay(replay: Replay, console: Console) -> None:
@@ -128,7 +123,7 @@ def _replay(replay: Replay, console: Console) -> None:
                 _times(timing.p50_us / ours.p50_us),
             )
         table.add_section()
-    console.print(table)
+    console.print(table, "")
     _absent(replay.absent, console)
 
 
@@ -136,12 +131,12 @@ def _simulator(simulation: Simulation, console: Console) -> None:
     table = _table(f"simulator, one thread, {N_ENVS:,} environments", "decisions/s")
     table.add_row("random actions", f"{simulation.random_per_s:,.0f}")
     table.add_row("least completion time", f"{simulation.least_completion_time_per_s:,.0f}")
-    console.print(table)
+    console.print(table, "")
 
 
 def _absent(absent: dict[str, str], console: Console) -> None:
     for name, why in absent.items():
-        console.print(f"not measured: {name}: {why}", markup=False, soft_wrap=True)
+        say(console, f"not measured: {name}: {why}")
     if absent:
         console.print()
 

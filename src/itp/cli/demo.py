@@ -15,19 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from itp import TaskPartitioner
+from itp._util import console
 from itp._util.command import UsageError
 from itp._util.signals import interruptible
+from itp._util.terminal import printable
 from itp.cli.send import rates
-from itp.cli.units import size_text, time_text
+from itp.cli.units import json_text, size_text, time_text
 from itp.cli.workload import Arrival, Workload, file_hash, make_files, own_files, schedule
 from itp.errors import TransportError
+from itp.evaluation.text import label
 from itp.transport import Sender, Transfer
 from itp.transport.io.addresses import parse_address
 
@@ -75,17 +75,16 @@ class Run:
         }
 
 
-def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``itp demo``."""
-    parser = subparsers.add_parser(
-        "demo",
-        help="send files over four unequal streams, policy against policy",
+def build_parser(prog: str) -> argparse.ArgumentParser:
+    """The parser of ``itp demo``."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
         description="Start a receiver, send the same files at the same times over paced TCP streams on "
         "this machine with each policy in turn, verify every file, and compare. Needs Linux.",
     )
-    parser.add_argument("--files", metavar="DIR", type=Path, help="send these files instead of made-up ones")
+    parser.add_argument("--files", metavar="DIR", type=Path, help="send these files (default: random ones)")
     parser.add_argument(
-        "--seconds", metavar="N", type=float, default=60.0, help="about so long (default: 60)"
+        "--seconds", metavar="N", type=float, default=60.0, help="approximate duration (default: 60)"
     )
     parser.add_argument(
         "--rates",
@@ -94,9 +93,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         default=(160.0, 80.0, 40.0, 20.0),
         help="rate of each stream in Mbit/s (default: 160,80,40,20)",
     )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of sizes, content and arrivals")
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    parser.set_defaults(run=run)
+    parser.add_argument(
+        "--seed", metavar="N", type=int, default=0, help="seed of sizes, content and arrivals (default: 0)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:
@@ -118,23 +119,21 @@ def run(args: argparse.Namespace) -> int:
         else:
             paths = own_files(args.files)
         workload = schedule(paths, budget_bytes, load_Bps, args.seed)
-        console = Console(stderr=True)
-        _announce(console, workload, args.rates)
-        with _progress(console) as progress:
+        messages = console.messages()
+        _announce(messages, workload, args.rates)
+        columns = (TextColumn("{task.description:>21}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+        with console.progress(messages, *columns) as progress:
             runs = [_run_policy(policy, workload, args.rates, folder, progress) for policy in POLICIES]
     reports = [run.report(sum(args.rates)) for run in runs]
     decisions = _decisions(next(run for run in runs if run.policy == _SHOWN))
     if args.json:
-        print(
-            json.dumps(
-                {"rates_mbps": args.rates, "seed": args.seed, "policies": reports, "decisions": decisions}
-            )
-        )
+        setting = {"rates_mbps": args.rates, "seed": args.seed}
+        print(json_text({**setting, "policies": reports, "decisions": decisions}))
     else:
         _print(reports, decisions)
     for policy_run in runs:
         for error in policy_run.errors:
-            print(f"itp demo: {policy_run.policy}: {error}", file=sys.stderr)
+            console.say(messages, f"itp demo: {policy_run.policy}: {printable(error)}")
     return 1 if any(policy_run.errors for policy_run in runs) else 0
 
 
@@ -161,8 +160,8 @@ def _run_policy(
                 start_s = time.monotonic()
                 transfers = _submit_all(sender, workload.arrivals, start_s, progress, bar)
                 makespan_s = time.monotonic() - start_s
-            told = _told(receiver)
-        errors = _verify(workload.arrivals, transfers, told, directory)
+            received = _received_hashes(receiver)
+        errors = _verify(workload.arrivals, transfers, received, directory)
     return Run(policy, tuple(transfers), makespan_s, len(transfers) - len(errors), tuple(errors))
 
 
@@ -205,14 +204,17 @@ def _receiver(directory: Path) -> Iterator[tuple[tuple[str, int], subprocess.Pop
             process.terminate()
 
 
-def _told(receiver: subprocess.Popen[str]) -> dict[str, str | None]:
-    """What the receiver says it has: the hash of every file by name."""
+def _received_hashes(receiver: subprocess.Popen[str]) -> dict[str, str | None]:
+    """The hash of every file that the receiver reported, by name."""
     events = [json.loads(line) for line in receiver.stdout or ()]
     return {event["name"]: event["blake3"] for event in events if event["event"] == "file"}
 
 
 def _verify(
-    arrivals: Sequence[Arrival], transfers: Sequence[Transfer], told: dict[str, str | None], directory: Path
+    arrivals: Sequence[Arrival],
+    transfers: Sequence[Transfer],
+    received: dict[str, str | None],
+    directory: Path,
 ) -> list[str]:
     """What is wrong, one line a file: sender, receiver and disk must agree with the source."""
     errors = []
@@ -222,7 +224,7 @@ def _verify(
             errors.append(str(failure))
         elif not (
             transfer.result().blake3
-            == told.get(arrival.path.name)
+            == received.get(arrival.path.name)
             == file_hash(directory / arrival.path.name)
             == arrival.blake3
         ):
@@ -233,23 +235,15 @@ def _verify(
 # --- what people see ---
 
 
-def _announce(console: Console, workload: Workload, paces: Sequence[float]) -> None:
+def _announce(messages: Console, workload: Workload, paces: Sequence[float]) -> None:
     streams = ", ".join(f"{rate:g}" for rate in paces)
-    console.print(
+    console.say(
+        messages,
         f"{len(workload.arrivals)} files, {size_text(workload.total_bytes)}, over streams of {streams} "
         f"Mbit/s; the same files at the same times with each policy",
-        highlight=False,
-        soft_wrap=True,
     )
     if workload.left_out:
-        console.print(
-            f"{workload.left_out} files left out, as they would take longer than --seconds", highlight=False
-        )
-
-
-def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description:>21}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        console.say(messages, f"{workload.left_out} files left out, as they would take longer than --seconds")
 
 
 def _decisions(shown: Run) -> list[dict[str, Any]]:
@@ -272,36 +266,32 @@ def _decisions(shown: Run) -> list[dict[str, Any]]:
 
 
 def _print(reports: Sequence[dict[str, Any]], decisions: Sequence[dict[str, Any]]) -> None:
-    console = Console(file=sys.stdout, highlight=False)
-    table = _table("seconds from a file's arrival until it is proven whole")
-    table.add_column("policy", no_wrap=True)
-    for name in ("mean", "p50", "p95", "slowdown", "all", "Mbit/s", "proven"):
-        table.add_column(name, justify="right", no_wrap=True)
+    output = console.output()
+    table = console.table(
+        "seconds from a file's arrival until it is verified as a whole",
+        ["policy"],
+        ["mean", "p50", "p95", "slowdown", "all", "Mbit/s", "verified"],
+    )
     for report in reports:
         table.add_row(
-            report["policy"].replace("_", " "),
+            label(report["policy"]),
             *(f"{report[key]:.3f}" for key in ("mean_s", "p50_s", "p95_s")),
             f"{report['slowdown']:.1f}",
             f"{report['makespan_s']:.1f}",
             f"{report['goodput_mbps']:.1f}",
             f"{report['verified']}/{report['files']}",
         )
-    console.print(table)
-    table = _table(f"some decisions of {_SHOWN.replace('_', ' ')}")
+    output.print(table, "")
+    table = console.table(f"some decisions of {label(_SHOWN)}", [], [])
     for name in ("file", "size", "streams: chunk", "expected", "took"):
         table.add_column(name, justify="left" if name in ("file", "streams: chunk") else "right")
     for d in decisions:
         chunks = zip(d["stream_ids"], d["chunk_sizes"], strict=True)
         table.add_row(
-            escape(d["file"]),
+            printable(d["file"]),
             size_text(d["size_bytes"]),
             ", ".join(f"{stream}: {size_text(chunk)}" for stream, chunk in chunks),
             time_text(d["expected_time_s"]),
             time_text(d["duration_s"]),
         )
-    console.print(table)
-
-
-def _table(title: str) -> Table:
-    """A table narrow enough for 80 columns."""
-    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    output.print(table, "")

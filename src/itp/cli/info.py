@@ -7,54 +7,64 @@ import importlib.metadata
 import json
 import os
 import platform
-import sys
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 import itp
 from itp._core.qnet import KERNELS
+from itp._util import console
 from itp.models.load import load_model, shipped_models
 from itp.schema import SERVICE_ORDERS
 
 PACKAGES = ("numpy", "onnxruntime", "blake3", "xxhash", "rich", "torch")
-# What the compiled kernels choose by, and what a newer one might.
+# What the compiled kernels are chosen by, and what newer ones might be.
 FEATURES = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "asimd", "asimddp", "sve")
 
 
-def register(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """Add the subcommand."""
-    parser = subparsers.add_parser("info", help="tell versions, engine, model and CPU features")
-    parser.add_argument("--model", help="an .onnx file to verify and describe")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.set_defaults(run=run)
+def build_parser(prog: str) -> argparse.ArgumentParser:
+    """The parser of ``itp info``."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Show versions, engine, models and CPU features; with --model, verify a model and "
+        "describe it.",
+    )
+    parser.add_argument("--model", metavar="NAME|FILE", help="a shipped model or an .onnx file")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:
     """Gather and print."""
     report = gather(args.model)
     if args.json:
-        json.dump(report, sys.stdout, indent=2)
-        print()
+        print(json.dumps(report, indent=2))
         return 0
-    table = Table(show_header=False, box=None)
     models = [
         f"{m['version']} for {m['service_order']}, {m['engine']} (SHA-256 {m['sha256']})"
         for m in report["shipped_models"]
     ]
+    table = Table(show_header=False, box=None)
+    table.add_column(style="bold")
+    table.add_column()
     for name, value in {**report, "shipped_models": models}.items():
-        if value is None:
-            continue
-        shown = ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
-        table.add_row(f"[bold]{name}[/bold]", shown)
-    Console().print(table)
+        if isinstance(value, list):
+            table.add_row(name, ", ".join(map(str, value)) or "none")
+        elif value is not None:
+            table.add_row(name, str(value))
+    console.output().print(table)
     return 0
 
 
 def gather(model: str | None) -> dict[str, Any]:
-    """The report as plain values; ModelError for a bad model."""
+    """The report as plain values.
+
+    Raises
+    ------
+    ModelError
+        There is no such model, or it cannot serve.
+    """
     report: dict[str, Any] = {
         "itp": itp.__version__,
         "python": platform.python_version(),
@@ -93,7 +103,7 @@ def gather(model: str | None) -> dict[str, Any]:
 
 
 def _cpu() -> tuple[str, list[str]]:
-    """Name and features as the kernel tells them; other systems tell less."""
+    """Name and features as the Linux kernel reports them; other systems report less."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

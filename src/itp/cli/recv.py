@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import queue
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-
+from itp._util import console
 from itp._util.command import UsageError
 from itp._util.signals import interruptible
-from itp.cli.units import size_text
+from itp._util.terminal import printable
+from itp.cli.units import json_text, size_text
 from itp.transport import DEFAULT_PORT, ReceivedFile, Receiver, SessionSummary
 from itp.transport.io.addresses import format_address, parse_address
 
 
-def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``itp recv``."""
-    parser = subparsers.add_parser(
-        "recv",
-        help="receive files over parallel streams",
+def build_parser(prog: str) -> argparse.ArgumentParser:
+    """The parser of ``itp recv``."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
         description="Receive files into DIR until interrupted. There is no authentication yet: listen "
         "only where everyone who can connect may write into DIR.",
     )
@@ -34,11 +30,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--listen",
         metavar="HOST:PORT",
         default=f"127.0.0.1:{DEFAULT_PORT}",
-        help="address to listen on; port 0 lets the system choose (default: %(default)s)",
+        help="address to listen on; with port 0 the system chooses one (default: %(default)s)",
     )
     parser.add_argument("--once", action="store_true", help="end after the first session; 1 if a file failed")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line on standard output")
-    parser.set_defaults(run=run)
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line for every event")
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,11 +47,11 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"{args.directory} is not a directory")
     _warn_on_stderr()
     events: queue.SimpleQueue[ReceivedFile | SessionSummary] = queue.SimpleQueue()
-    tell = _tell_json if args.json else _Console().tell
+    show = _show_json if args.json else _show_text
 
-    def tell_next() -> ReceivedFile | SessionSummary:
+    def show_next() -> ReceivedFile | SessionSummary:
         event = events.get()
-        tell({"event": "file" if isinstance(event, ReceivedFile) else "session", **asdict(event)})
+        show({"event": "file" if isinstance(event, ReceivedFile) else "session", **asdict(event)})
         return event
 
     try:
@@ -64,15 +60,15 @@ def run(args: argparse.Namespace) -> int:
             Receiver(args.directory, host, port, on_file=events.put, on_session=events.put) as receiver,
         ):
             address = format_address(*receiver.address)
-            tell({"event": "listening", "address": address, "directory": str(args.directory)})
+            show({"event": "listening", "address": address, "directory": str(args.directory)})
             while True:
-                event = tell_next()
+                event = show_next()
                 if args.once and isinstance(event, SessionSummary):
                     return 1 if event.error is not None or event.failed_files else 0
     finally:
-        # What the receiver's own end has cut off.
+        # The receiver's own end has cut these off.
         while not events.empty():
-            tell_next()
+            show_next()
 
 
 def _warn_on_stderr() -> None:
@@ -83,37 +79,24 @@ def _warn_on_stderr() -> None:
     logging.getLogger("itp.transport").addHandler(handler)
 
 
-def _tell_json(event: dict[str, Any]) -> None:
-    print(json.dumps(event, default=str), flush=True)
+def _show_json(event: dict[str, Any]) -> None:
+    print(json_text(event), flush=True)
 
 
-class _Console:
-    """The events as lines for people."""
+def _show_text(event: dict[str, Any]) -> None:
+    """An event as a line for people; what is red has failed."""
+    text, style = _line(event)
+    console.say(console.output(), printable(text), style)
 
-    def __init__(self) -> None:
-        self._console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
 
-    def tell(self, event: dict[str, Any]) -> None:
-        """Print one event."""
-        getattr(self, f"_{event['event']}")(event)
-
-    def _listening(self, event: dict[str, Any]) -> None:
-        self._console.print(f"listening on {event['address']}, files go to {escape(event['directory'])}")
-
-    def _file(self, event: dict[str, Any]) -> None:
-        name, size = escape(event["name"]), size_text(event["size_bytes"])
-        if event["error"] is not None:
-            self._console.print(f"[red]failed[/red]    {name}: {escape(event['error'])}")
-        else:
-            rate = event["size_bytes"] * 8e-6 / max(event["duration_s"], 1e-9)
-            self._console.print(
-                f"[green]received[/green]  {name}  {size}  {rate:.1f} Mbit/s  blake3 {event['blake3'][:16]}"
-            )
-
-    def _session(self, event: dict[str, Any]) -> None:
+def _line(event: dict[str, Any]) -> tuple[str, str | None]:
+    if event["event"] == "listening":
+        return f"listening on {event['address']}, files go to {event['directory']}", None
+    if event["event"] == "session":
         counts = f"{event['received_files']} received, {event['failed_files']} failed"
         text = f"session from {event['peer']}: {counts}"
-        if event["error"] is not None:
-            self._console.print(f"[red]{text}; {escape(event['error'])}[/red]")
-        else:
-            self._console.print(text)
+        return (text, None) if event["error"] is None else (f"{text}; {event['error']}", "red")
+    if event["error"] is not None:
+        return f"failed    {event['name']}: {event['error']}", "red"
+    size, rate = size_text(event["size_bytes"]), event["size_bytes"] * 8e-6 / max(event["duration_s"], 1e-9)
+    return f"received  {event['name']}  {size}  {rate:.1f} Mbit/s  blake3 {event['blake3'][:16]}", "green"

@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-from rich.table import Table
+from rich.progress import BarColumn, DownloadColumn, TransferSpeedColumn
 
 from itp import TaskPartitioner
 from itp._core.heuristic import POLICIES
+from itp._util import console
 from itp._util.command import UsageError
 from itp._util.signals import interruptible
 from itp._util.terminal import printable
-from itp.cli.units import size_text, time_text
+from itp.cli.units import json_text, size_text, time_text
 from itp.transport import DEFAULT_PORT, Sender, StreamStatus, Transfer, TransferResult
 from itp.transport.io.addresses import format_address, parse_address
 
 _REFRESH_S = 0.1
 
 
-def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``itp send``."""
-    parser = subparsers.add_parser(
-        "send",
-        help="send files over parallel streams",
-        description="Send files to `itp recv`, each split over the streams as the policy decides, and "
-        "verified whole. Exit code 0: every file arrived.",
+def build_parser(prog: str) -> argparse.ArgumentParser:
+    """The parser of ``itp send``."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Send files to `itp recv`. The policy divides each over the streams, and the receiver "
+        "verifies each as a whole. Exit code 0: every file arrived.",
     )
     parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="files to send")
     parser.add_argument("address", metavar="HOST:PORT", help=f"the receiver; default port {DEFAULT_PORT}")
@@ -43,8 +38,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--pace-mbps", metavar="R,R,...", type=rates, help="cap of each stream in Mbit/s, 0 for none (Linux)"
     )
     parser.add_argument("--policy", choices=POLICIES, default=POLICIES[0], help="default: %(default)s")
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    parser.set_defaults(run=run)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
 
 
 def rates(text: str) -> tuple[float, ...]:
@@ -77,11 +72,11 @@ def run(args: argparse.Namespace) -> int:
                 raise UsageError(f"--pace-mbps: {error}") from None
             with sender:
                 transfers = [sender.submit(path) for path in args.files]
-                _watch(sender, transfers, quiet=args.json)
+                _watch(sender, transfers)
                 streams = sender.streams()
     report = _report(args, transfers, streams)
     if args.json:
-        print(json.dumps(report))
+        print(json_text(report))
     else:
         _print(report)
     return 0 if all(file["error"] is None for file in report["files"]) else 1
@@ -96,13 +91,10 @@ def _check_files(files: Sequence[Path]) -> None:
         raise UsageError(f"several files are called {', '.join(repeated)}; they would overwrite each other")
 
 
-def _watch(sender: Sender, transfers: Sequence[Transfer], quiet: bool) -> None:
-    """Show progress on a terminal until every file is over; stderr, so that stdout stays clean."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(
-        *columns, console=console, disable=quiet or not console.is_terminal, transient=True
-    ) as progress:
+def _watch(sender: Sender, transfers: Sequence[Transfer]) -> None:
+    """Show progress on a terminal until every file has arrived or failed."""
+    columns = (console.description(), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with console.progress(console.messages(), *columns) as progress:
         total = progress.add_task("total", total=None)
         bars = [progress.add_task(f"stream {i}", total=None) for i in range(len(sender.streams()))]
         while not sender.wait(_REFRESH_S):
@@ -114,7 +106,7 @@ def _watch(sender: Sender, transfers: Sequence[Transfer], quiet: bool) -> None:
                     ):
                         planned[i] += chunk
             for status, bar in zip(sender.streams(), bars, strict=True):
-                state = "" if status.up else " [red]lost[/red]"
+                state = "" if status.up else ", lost"
                 progress.update(
                     bar,
                     description=f"stream {status.stream}{state}",
@@ -172,13 +164,13 @@ def _decision_report(result: TransferResult) -> dict[str, Any] | None:
 
 
 def _print(report: dict[str, Any]) -> None:
-    console = Console(file=sys.stdout, highlight=False)
-    table = Table("file", "size", "time", "Mbit/s", "streams", "blake3")
+    messages = console.messages()
+    table = console.table("", ["file"], ["size", "time", "Mbit/s", "streams", "blake3"])
     for file in report["files"]:
         if file["error"] is None:
             decision = file["decision"]
             table.add_row(
-                escape(printable(file["name"])),
+                printable(file["name"]),
                 size_text(file["size_bytes"]),
                 time_text(file["duration_s"]),
                 f"{file['throughput_mbps']:.1f}",
@@ -186,13 +178,11 @@ def _print(report: dict[str, Any]) -> None:
                 file["blake3"][:16],
             )
     if table.row_count:
-        console.print(table)
+        console.output().print(table)
     for stream in report["streams"]:
         if not stream["up"]:
-            print(
-                f"itp send: warning: stream {stream['stream']} was lost: {printable(stream['error'])}",
-                file=sys.stderr,
-            )
+            lost = f"stream {stream['stream']} was lost: {printable(stream['error'])}"
+            console.say(messages, f"itp send: warning: {lost}")
     for file in report["files"]:
         if file["error"] is not None:
-            print(f"itp send: {printable(file['error'])}", file=sys.stderr)
+            console.say(messages, f"itp send: {printable(file['error'])}")

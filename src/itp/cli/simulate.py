@@ -1,11 +1,9 @@
-"""``itp simulate``: episodes of one scenario under one policy, and what can be learnt from them."""
+"""``itp simulate``: episodes of one scenario under one policy, their figures and their experiences."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,18 +13,26 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import BarColumn, TaskProgressColumn, TimeRemainingColumn
 
 import itp
-from itp._util.command import UsageError, check_name
+from itp._util import console
+from itp._util.command import UsageError
 from itp._util.files import write_text
 from itp._util.signals import held_back, interruptible
-from itp.cli.names import check_policy
-from itp.cli.units import size_text, time_text
+from itp._util.terminal import system_error
+from itp.cli.arguments import (
+    add_world_options,
+    check_output_file,
+    check_policy,
+    check_range,
+    check_scenario,
+    check_world_options,
+)
+from itp.cli.units import json_text, size_text, time_text
 from itp.evaluation.metrics import METRICS, episode_metrics
+from itp.evaluation.text import label
 from itp.experience.export import SUFFIXES, ExperienceFile, experience_file
 from itp.policies.base import Policy
 from itp.policies.episodes import Rollout, rollouts
@@ -36,21 +42,20 @@ from itp.schema import SERVICE_ORDERS
 from itp.sim import scenario
 
 _MAX_EPISODES = 1_000_000
-_MAX_TASKS = 1_000_000
 _MAX_ENVS = 65_536
 _REFRESH_S = 0.1
+_FILES = ("experiences", "metrics")
 
 
-def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``itp simulate``."""
-    parser = subparsers.add_parser(
-        "simulate",
-        help="run episodes of a scenario under one policy",
+def build_parser(prog: str) -> argparse.ArgumentParser:
+    """The parser of ``itp simulate``."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
         description="Run episodes of a scenario under one policy, print what it achieved, and keep the "
-        "experiences or the figures of every episode. Ctrl-C keeps the episodes that are over.",
+        "experiences or the figures of every episode. Ctrl-C keeps the episodes that are complete.",
     )
     add = parser.add_argument
-    add("scenario", metavar="SCENARIO", type=Path, help=f"a file, or one of {', '.join(scenario.FAMILIES)}")
+    add("scenario", metavar="SCENARIO", help=f"a file, or one of {', '.join(scenario.FAMILIES)}")
     add(
         "--policy",
         metavar="NAME|FILE",
@@ -62,11 +67,14 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--seed",
         metavar="S",
         type=int,
-        help="of the first world, the next ones follow (default: the scenario's)",
+        help="seed of the first world; the next ones follow (default: the scenario's)",
     )
-    add("--service-order", choices=SERVICE_ORDERS, help="how streams serve their chunks")
-    add("--load", metavar="X", type=float, help="what arrives, as a share of capacity")
-    add("--tasks", metavar="N", type=int, help="tasks an episode")
+    add(
+        "--service-order",
+        choices=SERVICE_ORDERS,
+        help="order in which streams serve their chunks (default: the scenario's)",
+    )
+    add_world_options(add)
     add(
         "--epsilon",
         metavar="E",
@@ -75,18 +83,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="share of decisions drawn at random (default: 0)",
     )
     add("--envs", metavar="N", type=int, default=64, help="episodes side by side (default: %(default)s)")
-    add("--threads", metavar="N", type=int, default=1, help="that divide them (default: %(default)s)")
-    add("--trace", metavar="FILE", type=Path, help="in place of the traces that the scenario names")
-    add(
-        "--regions",
-        metavar="FILE",
-        type=Path,
-        help="in place of the table of regions that the scenario names",
-    )
+    add("--threads", metavar="N", type=int, default=1, help="threads that run them (default: %(default)s)")
     add("--experiences", metavar="FILE", type=Path, help="keep every experience: .npz or .parquet")
-    add("--metrics", metavar="FILE", type=Path, help="keep every episode's figures: a line of JSON each")
-    add("--json", action="store_true", help="one JSON object on standard output")
-    parser.set_defaults(run=run)
+    add("--metrics", metavar="FILE", type=Path, help="keep every episode's figures: one line of JSON each")
+    add("--json", action="store_true", help="print one JSON object")
+    return parser
 
 
 @dataclass(slots=True)
@@ -112,9 +113,9 @@ class _Run:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Simulate, write what was asked for, print; 130 if interrupted."""
+    """Simulate, write the files that were asked for and print the figures; 130 if interrupted."""
     policy = _check(args)
-    world = scenario.load(str(args.scenario), trace=args.trace, regions=args.regions).with_options(
+    world = scenario.load(args.scenario, trace=args.trace, regions=args.regions).with_options(
         service_order=args.service_order, load=args.load, tasks=args.tasks
     )
     first = world.seed if args.seed is None else args.seed
@@ -128,46 +129,41 @@ def run(args: argparse.Namespace) -> int:
         "first_seed": first,
         "itp": itp.__version__,
     }
-    console = Console(stderr=True)
+    messages = console.messages()
     for warning in world.warnings:
-        console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
+        console.say(messages, f"warning: {warning}")
     with interruptible(), _kept(args.experiences, world.n_streams, setting) as experiences:
-        done = _simulate(args, world, policy, first, experiences, console)
+        done = _simulate(args, world, policy, first, experiences, messages)
         with held_back():
-            written = _write(args, done, setting, experiences)
+            written, failures = _write(args, done, setting, experiences)
     if args.json:
-        print(json.dumps(_report(args, done, setting, experiences)))
+        print(json_text({**_report(done, setting), **{name: written.get(name) for name in _FILES}}))
     elif done.episodes:
         _print(done, setting)
-    for line in written:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for name, path in written.items():
+        rows = f"{experiences.rows} experiences" if name == "experiences" and experiences else None
+        console.say(messages, f"wrote {path}: {rows or f'{done.episodes} episodes'}")
+    for failure in failures:
+        console.say(messages, f"itp simulate: {failure}")
     if done.interrupted:
-        print(f"itp simulate: interrupted after {done.episodes} of {args.episodes} episodes", file=sys.stderr)
+        console.say(messages, f"itp simulate: interrupted after {done.episodes} of {args.episodes} episodes")
         return 130
-    return 0
+    return 1 if failures else 0
 
 
 def _check(args: argparse.Namespace) -> Policy:
     """The policy; UsageError for what cannot work."""
-    for option, value, least, most in (
-        ("--episodes", args.episodes, 1, _MAX_EPISODES),
-        ("--seed", args.seed, 0, 2**63),
-        ("--tasks", args.tasks, 1, _MAX_TASKS),
-        ("--envs", args.envs, 1, _MAX_ENVS),
-        ("--threads", args.threads, 1, 256),
-        ("--epsilon", args.epsilon, 0, 1),
-    ):
-        if value is not None and not least <= value <= most:
-            raise UsageError(f"{option} must be from {least} to {most}; got {value}")
-    if args.load is not None and not (math.isfinite(args.load) and args.load > 0):
-        raise UsageError(f"--load must be more than 0; got {args.load:g}")
-    for option, path in (("--experiences", args.experiences), ("--metrics", args.metrics)):
-        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            raise UsageError(f"{option} must be a file in a folder that exists; got {path}")
+    check_range("--episodes", args.episodes, 1, _MAX_EPISODES)
+    check_range("--seed", args.seed, 0, 2**63)
+    check_range("--envs", args.envs, 1, _MAX_ENVS)
+    check_range("--threads", args.threads, 1, 256)
+    check_range("--epsilon", args.epsilon, 0, 1)
+    check_world_options(args)
+    check_output_file("--experiences", args.experiences)
+    check_output_file("--metrics", args.metrics)
     if args.experiences is not None and args.experiences.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--experiences must end in {' or '.join(SUFFIXES)}; got {args.experiences}")
-    if not args.scenario.is_file():
-        check_name("SCENARIO", str(args.scenario), scenario.FAMILIES)
+    check_scenario("SCENARIO", args.scenario)
     check_policy("--policy", args.policy)
     return make(args.policy)
 
@@ -192,12 +188,13 @@ def _simulate(
     policy: Policy,
     first: int,
     experiences: ExperienceFile | None,
-    console: Console,
+    messages: Console,
 ) -> _Run:
     """Run the episodes; on Ctrl-C, those that are over by then."""
     done = _Run([], [])
     start_s = time.monotonic()
-    with _progress(console) as progress:
+    columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), console.description())
+    with console.progress(messages, *columns) as progress:
         bar = progress.add_task("", total=args.episodes * world.n_tasks)
         decided, shown_s = 0, start_s
 
@@ -238,18 +235,22 @@ def _simulate(
 
 def _write(
     args: argparse.Namespace, done: _Run, setting: dict[str, Any], experiences: ExperienceFile | None
-) -> list[str]:
-    """Finish the files; what was written, in words. Nothing is, where no episode is over."""
-    if not done.episodes:
-        return []
-    written = []
-    if experiences is not None:
-        experiences.close()
-        written.append(f"wrote {experiences.path}: {experiences.rows} experiences")
-    if args.metrics is not None:
-        write_text(args.metrics, _lines(done, setting))
-        written.append(f"wrote {args.metrics}: {done.episodes} episodes")
-    return written
+) -> tuple[dict[str, str], list[str]]:
+    """Finish the files; which were written, by option, and what went wrong. No episode, no file."""
+    written, failures = {}, []
+    if done.episodes and experiences is not None:
+        try:
+            experiences.close()
+            written["experiences"] = str(experiences.path)
+        except OSError as error:
+            failures.append(f"{experiences.path}: {error.strerror or error}")
+    if done.episodes and args.metrics is not None:
+        try:
+            write_text(args.metrics, _lines(done, setting))
+            written["metrics"] = str(args.metrics)
+        except OSError as error:
+            failures.append(system_error(error))
+    return written, failures
 
 
 def _lines(done: _Run, setting: dict[str, Any]) -> str:
@@ -260,17 +261,12 @@ def _lines(done: _Run, setting: dict[str, Any]) -> str:
         columns[name] = columns[name].astype(np.int64)
     lines = []
     for k, seed in enumerate(np.concatenate(done.seeds).tolist()):
-        figures = {name: _known(values[k].item()) for name, values in columns.items()}
-        lines.append(json.dumps({"seed": seed, **shared, **figures}) + "\n")
+        figures = {name: values[k].item() for name, values in columns.items()}
+        lines.append(json_text({"seed": seed, **shared, **figures}) + "\n")
     return "".join(lines)
 
 
 # --- what people and programs see ---
-
-
-def _known(value: float) -> float | None:
-    """None for NaN, which JSON does not know."""
-    return value if math.isfinite(value) else None
 
 
 def _summary(done: _Run) -> dict[str, float]:
@@ -285,46 +281,27 @@ def _summary(done: _Run) -> dict[str, float]:
     return {"slowdown": math.exp(means.pop("log_slowdown")), **means, "guarded": done.guarded}
 
 
-def _report(
-    args: argparse.Namespace, done: _Run, setting: dict[str, Any], experiences: ExperienceFile | None
-) -> dict[str, Any]:
-    decisions = done.episodes * setting["tasks"]
-    kept = done.episodes > 0
+def _report(done: _Run, setting: dict[str, Any]) -> dict[str, Any]:
     return {
         **setting,
         "episodes": done.episodes,
         "interrupted": done.interrupted,
         "duration_s": done.duration_s,
-        "decisions_per_s": decisions / done.duration_s,
-        "figures": {name: _known(value) for name, value in _summary(done).items()},
-        "experiences": str(experiences.path) if experiences is not None and kept else None,
-        "metrics": str(args.metrics) if args.metrics is not None and kept else None,
+        "decisions_per_s": done.episodes * setting["tasks"] / done.duration_s,
+        "figures": _summary(done),
     }
-
-
-def _progress(console: Console) -> Progress:
-    columns = (BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn())
-    return Progress(
-        *columns,
-        TextColumn("{task.description}"),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    )
 
 
 def _print(done: _Run, setting: dict[str, Any]) -> None:
     figures = _summary(done)
-    title = f"{setting['scenario']}, {setting['service_order']}, {setting['policy'].replace('_', ' ')}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_header=False, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    table.add_column("", justify="right", no_wrap=True)
+    title = f"{setting['scenario']}, {setting['service_order']}, {label(setting['policy'])}"
+    table = console.table(title, [""], [""], header=False)
     table.add_row("episodes, of tasks each", f"{done.episodes}, {setting['tasks']}")
     if setting["epsilon"]:
         table.add_row("explored", f"{100 * setting['epsilon']:g} %")
     table.add_row("slowdown, geometric mean", f"{figures['slowdown']:.3f}")
-    for name, words in (("mean_s", "mean"), ("p50_s", "p50"), ("p95_s", "p95"), ("p99_s", "p99")):
-        table.add_row(f"{words} completion time of an episode", time_text(figures[name]))
+    for name in ("mean_s", "p50_s", "p95_s", "p99_s"):
+        table.add_row(f"{name.removesuffix('_s')} completion time of an episode", time_text(figures[name]))
     if not math.isnan(figures["guarded"]):
         table.add_row("decided by the guard", f"{100 * figures['guarded']:.1f} %")
     table.add_row("reward a task", f"{figures['reward']:.3f}")
@@ -335,4 +312,4 @@ def _print(done: _Run, setting: dict[str, Any]) -> None:
     if figures["failed"]:
         table.add_row("tasks failed an episode", f"{figures['failed']:.2f}", style="red")
     table.add_row("decisions/s", f"{done.episodes * setting['tasks'] / done.duration_s:,.0f}")
-    Console(file=sys.stdout, highlight=False).print(table)
+    console.output().print(table)

@@ -1,6 +1,10 @@
-"""Quantities as people read them."""
+"""Quantities as people and programs read them."""
 
 from __future__ import annotations
+
+import json
+import math
+from typing import Any
 
 
 def size_text(size_bytes: float) -> str:
@@ -15,3 +19,16 @@ def size_text(size_bytes: float) -> str:
 def time_text(duration_s: float) -> str:
     """A duration in milliseconds or seconds."""
     return f"{duration_s * 1e3:.1f} ms" if duration_s < 1.0 else f"{duration_s:.2f} s"
+
+
+def json_text(value: Any) -> str:
+    """JSON in one line, with null for NaN and infinities, which JSON does not know."""
+    return json.dumps(_known(value), allow_nan=False, default=str)
+
+
+def _known(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _known(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_known(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

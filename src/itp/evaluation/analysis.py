@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from itp.evaluation.bootstrap import Bootstrap, Estimate, estimates, mean
+from itp.evaluation.configuration import Configuration
 from itp.evaluation.metrics import METRICS
 from itp.policies.names import CLASSICAL
 from itp.policies.served import NO_GUARD
-
-if TYPE_CHECKING:
-    from itp.evaluation.report import Report
 
 ORACLE = "oracle"
 # Of all policies: [policies], and the resamples [resamples, policies].
@@ -117,9 +115,16 @@ class Analysis:
         return result
 
 
-def analyse(report: Report) -> Analysis:
-    """Compare the policies of a report; resampling is seeded, so the same report gives the same analysis."""
-    configuration = report.configuration
+def analyse(configuration: Configuration, figures: Mapping[str, NDArray[np.float64]]) -> Analysis:
+    """Compare the policies of an evaluation; resampling is seeded, so equal figures give equal analyses.
+
+    Parameters
+    ----------
+    configuration : Configuration
+        Names the rows of the figures.
+    figures : mapping of str to ndarray
+        For each of METRICS: float64[scenarios, orders, policies, seeds].
+    """
     bootstrap = Bootstrap(len(configuration.seeds))
     policies = configuration.policies
     groups, averages = [], []
@@ -127,7 +132,7 @@ def analyse(report: Report) -> Analysis:
         cells = [
             _Cell(
                 policies,
-                {name: values[s, o] for name, values in report.figures.items()},
+                {name: values[s, o] for name, values in figures.items()},
                 bootstrap,
                 configuration.reference,
             )

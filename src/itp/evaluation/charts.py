@@ -15,12 +15,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from numpy.typing import NDArray
 
 from itp.evaluation.analysis import ORACLE, Group
-from itp.evaluation.text import MINUS, candidates, label
+from itp.evaluation.results import Results, Timeline
+from itp.evaluation.text import MINUS, label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from itp.evaluation.report import Report, Timeline
 
 INK, MUTED, GRID = "#1c2128", "#656d77", "#d9dee4"
 # Okabe and Ito's colours without yellow, which no light page shows; told apart also by dashes.
@@ -61,11 +60,11 @@ class Style:
     width: float
 
 
-def styles(report: Report) -> dict[str, Style]:
+def styles(results: Results) -> dict[str, Style]:
     """The style of every policy: the oracle black and dashed, candidates bold, colours first to the best."""
-    bold = candidates(report)
-    ranks = [[row.policy for row in average.rows] for average in report.analysis.averages]
-    rules = [name for name in report.configuration.policies if name not in (*bold, ORACLE)]
+    bold = results.candidates
+    ranks = [[row.policy for row in average.rows] for average in results.analysis.averages]
+    rules = [name for name in results.configuration.policies if name not in (*bold, ORACLE)]
     ordered = [*bold, *sorted(rules, key=lambda name: min(rank.index(name) for rank in ranks))]
     drawn = {
         name: Style(
@@ -77,20 +76,20 @@ def styles(report: Report) -> dict[str, Style]:
     return drawn
 
 
-def charts(report: Report) -> Iterator[tuple[str, Figure]]:
+def charts(results: Results) -> Iterator[tuple[str, Figure]]:
     """Every chart with a name for its file."""
-    for average in report.analysis.averages:
+    for average in results.analysis.averages:
         order = average.service_order
         if average.rows[0].differences:
-            yield f"gain-{order}", gain(report, order)
-            if ORACLE in report.configuration.policies:
-                yield f"gap-{order}", gap(report, order)
-    for group in report.analysis.groups:
-        yield f"completion-{_safe(group.scenario)}-{group.service_order}", completion(report, group)
-    for line in told(report):
+            yield f"gain-{order}", gain(results, order)
+            if ORACLE in results.configuration.policies:
+                yield f"gap-{order}", gap(results, order)
+    for group in results.analysis.groups:
+        yield f"completion-{_safe(group.scenario)}-{group.service_order}", completion(results, group)
+    for line in compared_timelines(results):
         yield (
             f"timeline-{_safe(line.scenario)}-{line.service_order}-{_safe(line.policy)}",
-            timeline(report, line),
+            timeline(results, line),
         )
 
 
@@ -107,20 +106,20 @@ def svg(figure: Figure) -> str:
 # --- completion times ---
 
 
-def completion(report: Report, group: Group) -> Figure:
+def completion(results: Results, group: Group) -> Figure:
     """Distribution of completion times over the tasks of all seeds, one line a policy."""
-    s, o = _cell(report, group)
-    shares = np.linspace(0.0, 1.0, report.completion_s.shape[-1])
-    drawn = styles(report)
-    shown = _shown(report, group)
+    s, o = _cell(results, group)
+    shares = np.linspace(0.0, 1.0, results.completion_s.shape[-1])
+    drawn = styles(results)
+    shown = _shown(results, group)
     with mpl.rc_context(RC):
         figure = Figure(figsize=(5.2, 3.3))
         axes = figure.add_axes((0.145, 0.15, 0.845, 0.82))
-        for p, policy in enumerate(report.configuration.policies):
+        for p, policy in enumerate(results.configuration.policies):
             style = drawn[policy]
             if policy in shown:
                 axes.plot(
-                    report.completion_s[s, o, p],
+                    results.completion_s[s, o, p],
                     shares,
                     color=style.colour,
                     linestyle=style.dashes,
@@ -129,8 +128,8 @@ def completion(report: Report, group: Group) -> Figure:
                     zorder=3,
                 )
             else:
-                axes.plot(report.completion_s[s, o, p], shares, color=MUTED, linewidth=0.6, alpha=0.45)
-        if len(shown) < len(report.configuration.policies):
+                axes.plot(results.completion_s[s, o, p], shares, color=MUTED, linewidth=0.6, alpha=0.45)
+        if len(shown) < len(results.configuration.policies):
             axes.plot([], [], color=MUTED, linewidth=0.6, alpha=0.6, label="other rules")
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(_seconds))
@@ -144,9 +143,9 @@ def completion(report: Report, group: Group) -> Figure:
         return figure
 
 
-def _shown(report: Report, group: Group) -> list[str]:
+def _shown(results: Results, group: Group) -> list[str]:
     """Candidates, the oracle, and the best rules of the group."""
-    named = [*candidates(report), ORACLE]
+    named = [*results.candidates, ORACLE]
     rules = [row.policy for row in group.rows if row.policy not in named]
     return [*named, *rules[:_RULES_SHOWN]]
 
@@ -154,26 +153,29 @@ def _shown(report: Report, group: Group) -> list[str]:
 # --- comparisons ---
 
 
-def gain(report: Report, order: str) -> Figure:
+def gain(results: Results, order: str) -> Figure:
     """Change of slowdown against the reference in every scenario, with intervals."""
-    groups, shown = _compared(report, order)
+    groups, shown = _compared(results, order)
     figure, axes = _rows_figure(groups, shown)
     with mpl.rc_context(RC):
-        _intervals(axes, report, {policy: [group.row(policy).change for group in groups] for policy in shown})
-        axes.set_xlabel("slowdown against the best classical rule (less is better)")
+        _intervals(
+            axes, results, {policy: [group.row(policy).change for group in groups] for policy in shown}
+        )
+        rival = label(results.configuration.reference or "the best classical rule")
+        axes.set_xlabel(f"slowdown against {rival} (less is better)")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: _percents(share, "+")))
         axes.axvline(0.0, color=INK, linewidth=1.0)
     return figure
 
 
-def gap(report: Report, order: str) -> Figure:
+def gap(results: Results, order: str) -> Figure:
     """Share of the oracle's gap closed in every scenario, with intervals."""
-    groups, shown = _compared(report, order)
+    groups, shown = _compared(results, order)
     shown = [policy for policy in shown if policy != ORACLE]
     figure, axes = _rows_figure(groups, shown)
     with mpl.rc_context(RC):
         _intervals(
-            axes, report, {policy: [group.row(policy).gap_closed for group in groups] for policy in shown}
+            axes, results, {policy: [group.row(policy).gap_closed for group in groups] for policy in shown}
         )
         axes.set_xlabel("share of the oracle's gap closed (more is better)")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: _percents(share)))
@@ -183,11 +185,11 @@ def gap(report: Report, order: str) -> Figure:
     return figure
 
 
-def _compared(report: Report, order: str) -> tuple[list[Group], list[str]]:
+def _compared(results: Results, order: str) -> tuple[list[Group], list[str]]:
     """The groups of an order, and who is compared: candidates, oracle, best rules on average."""
-    groups = [group for group in report.analysis.groups if group.service_order == order]
-    average = next(group for group in report.analysis.averages if group.service_order == order)
-    named = [name for name in (*candidates(report), ORACLE) if name in report.configuration.policies]
+    groups = [group for group in results.analysis.groups if group.service_order == order]
+    average = next(group for group in results.analysis.averages if group.service_order == order)
+    named = [name for name in (*results.candidates, ORACLE) if name in results.configuration.policies]
     rules = [row.policy for row in average.rows if row.policy not in named]
     return groups, [*named, *rules[:_RULES_SHOWN]]
 
@@ -208,8 +210,8 @@ def _rows_figure(groups: list[Group], shown: list[str]) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _intervals(axes: Axes, report: Report, estimates: dict[str, list[Any]]) -> None:
-    drawn = styles(report)
+def _intervals(axes: Axes, results: Results, estimates: dict[str, list[Any]]) -> None:
+    drawn = styles(results)
     offsets = np.linspace(-0.3, 0.3, len(estimates)) if len(estimates) > 1 else np.zeros(1)
     markers = "osD^vP"
     for k, (policy, of_policy) in enumerate(estimates.items()):
@@ -232,27 +234,27 @@ def _intervals(axes: Axes, report: Report, estimates: dict[str, list[Any]]) -> N
 # --- timelines ---
 
 
-def told(report: Report) -> list[Timeline]:
+def compared_timelines(results: Results) -> list[Timeline]:
     """The timelines shown: of each order those of the reference and the best of all others."""
     lines = []
-    for group in report.analysis.groups:
+    for group in results.analysis.groups:
         of_group = {
             line.policy: line
-            for line in report.timelines
+            for line in results.timelines
             if (line.scenario, line.service_order) == (group.scenario, group.service_order)
         }
-        named = [name for name in (group.reference, *candidates(report)[:2], ORACLE) if name in of_group]
+        named = [name for name in (group.reference, *results.candidates[:2], ORACLE) if name in of_group]
         lines += [of_group[name] for name in dict.fromkeys(named)]
     return lines
 
 
-def timeline(report: Report, line: Timeline) -> Figure:
+def timeline(results: Results, line: Timeline) -> Figure:
     """A Gantt chart: what each stream served, and when; a task has one colour on all streams.
 
-    All that `told` names of a report share their axes.
+    All that `compared_timelines` names of a report share their axes.
     """
     intervals = _first_tasks(line)
-    compared = [_first_tasks(other) for other in told(report)]
+    compared = [_first_tasks(other) for other in compared_timelines(results)]
     streams = 1 + max(int(other["stream"].max(initial=0)) for other in compared)
     # Beyond the last start there are only the tails of long tasks.
     end_s = 1.04 * max(other["start_s"].max(initial=1e-3) for other in compared)
@@ -294,8 +296,8 @@ def _number_tasks(axes: Axes, intervals: NDArray[np.void], end_s: float) -> None
 # --- small things ---
 
 
-def _cell(report: Report, group: Group) -> tuple[int, int]:
-    configuration = report.configuration
+def _cell(results: Results, group: Group) -> tuple[int, int]:
+    configuration = results.configuration
     return configuration.scenarios.index(group.scenario), configuration.service_orders.index(
         group.service_order
     )

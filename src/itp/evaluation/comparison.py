@@ -19,10 +19,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import itp
+from itp.evaluation.analysis import ORACLE
+from itp.evaluation.configuration import Configuration
 from itp.evaluation.jobs import Job, Part, run_jobs
 from itp.evaluation.metrics import METRICS, quantiles
 from itp.evaluation.replicas import across
-from itp.evaluation.report import ORACLE, Configuration, Report, Timeline
+from itp.evaluation.report import Report
+from itp.evaluation.results import Timeline
 from itp.policies.base import TEST_SEED, Policy
 from itp.policies.names import NAMES, make
 from itp.policies.served import ModelPolicy, name_apart
@@ -101,10 +104,10 @@ def compare(
     EvaluationError
         A policy failed; the text says which, and where.
     """
-    held, alike = ready(policies, replicas)
-    if not held:
+    compared, trained = ready(policies, replicas)
+    if not compared:
         raise ValueError("policies: expected at least one")
-    every = [*held, *alike]
+    every = [*compared, *trained]
     worlds = [
         _load(source).with_options(load=load, tasks=tasks, rate_scale=rate_scale) for source in scenarios
     ]
@@ -131,7 +134,7 @@ def compare(
         about=tuple(scenario.about for scenario in worlds),
         service_orders=tuple(service_orders),
         policies=tuple(names),
-        replicas=tuple(policy.name for policy in alike),
+        replicas=tuple(policy.name for policy in trained),
         seeds=tuple(int(seed) for seed in numbers),
         tasks=tuple(scenario.n_tasks for scenario in worlds),
         load=load,
@@ -141,7 +144,7 @@ def compare(
         command="",
         duration_s=round(time.monotonic() - start_s, 1),
     )
-    configuration = replace(configuration, command=_command(configuration, held, alike, tasks))
+    configuration = replace(configuration, command=_command(configuration, compared, trained, tasks))
     return _collect(configuration, parts)
 
 
@@ -158,11 +161,11 @@ def ready(
     ValueError, ModelError
         There is no such policy, or model.
     """
-    held, alike = [_made(policy) for policy in policies], [_made(policy) for policy in replicas]
-    every = [*held, *alike]
+    compared, trained = [_made(policy) for policy in policies], [_made(policy) for policy in replicas]
+    every = [*compared, *trained]
     models = [policy for policy in every if isinstance(policy, ModelPolicy)]
     name_apart(models, [*NAMES, *(policy.name for policy in every if policy not in models)])
-    return held, alike
+    return compared, trained
 
 
 def _made(policy: str | os.PathLike[str] | Policy) -> Policy:

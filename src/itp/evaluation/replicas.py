@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from itp.evaluation.report import Report
+from itp.evaluation.results import Results
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,14 +53,14 @@ class Replicas:
         }
 
 
-def across(report: Report, policies: Iterable[str] | None = None) -> tuple[Replicas, ...]:
+def across(report: Results, policies: Iterable[str] | None = None) -> tuple[Replicas, ...]:
     """Mean and extremes over models that are training seeds of one configuration.
 
     Parameters
     ----------
-    report : Report
+    report : Results
     policies : iterable of str, optional
-        Names of the models; without: the report's replicas.
+        Names of the models; without: its replicas.
 
     Returns
     -------

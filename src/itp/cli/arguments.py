@@ -1,0 +1,69 @@
+"""Arguments that several commands take, and the checks of what they may be."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from itp._util.command import UsageError, check_name
+from itp.models.load import shipped_models
+from itp.policies.names import NAMES
+from itp.policies.served import is_model, model_of
+from itp.sim import scenario
+
+_MAX_TASKS = 1_000_000
+
+
+def add_world_options(add: Callable[..., Any]) -> None:
+    """Options that change the worlds of scenarios; see `check_world_options`."""
+    add(
+        "--load",
+        metavar="X",
+        type=float,
+        help="offered load as a share of capacity (default: the scenario's)",
+    )
+    add("--tasks", metavar="N", type=int, help="tasks an episode (default: the scenario's)")
+    add("--trace", metavar="FILE", type=Path, help="replaces the traces that a scenario names")
+    add("--regions", metavar="FILE", type=Path, help="replaces the table of regions that a scenario names")
+
+
+def check_world_options(args: argparse.Namespace) -> None:
+    """UsageError unless the worlds can be as the options of `add_world_options` say."""
+    check_range("--tasks", args.tasks, 1, _MAX_TASKS)
+    check_positive("--load", args.load)
+
+
+def check_range(option: str, value: float | None, least: float, most: float) -> None:
+    """UsageError unless a number, if there is one, is from `least` to `most`."""
+    if value is not None and not least <= value <= most:
+        raise UsageError(f"{option} must be from {least} to {most}; got {value}")
+
+
+def check_positive(option: str, value: float | None) -> None:
+    """UsageError unless a number, if there is one, is finite and above 0."""
+    if value is not None and not (math.isfinite(value) and value > 0):
+        raise UsageError(f"{option} must be more than 0; got {value:g}")
+
+
+def check_output_file(option: str, path: Path | None) -> None:
+    """UsageError unless a file, if one is named, can be made where it should be."""
+    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+        raise UsageError(f"{option} must be a file in a folder that exists; got {path}")
+
+
+def check_policy(option: str, spec: str) -> None:
+    """UsageError unless the text names a policy, or a model that is there."""
+    if not is_model(spec):
+        check_name(option, spec, (*NAMES, *shipped_models()))
+    elif (path := model_of(spec)) not in shipped_models() and not os.path.isfile(path):
+        raise UsageError(f"{option} {spec}: no such file")
+
+
+def check_scenario(option: str, name: str) -> None:
+    """UsageError unless the text names a shipped scenario or a file."""
+    if not os.path.isfile(name):
+        check_name(option, name, scenario.FAMILIES)
