@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from itp import Simulator, policies
 from itp.sim import scenario
 from itp.sim.choice import Choice
+from itp.sim.outcomes import log_slowdowns
 from itp.sim.scenario import Scenario
 from itp_training.config import TEACHERS, TrainingConfig
 from itp_training.errors import TrainingError
@@ -109,7 +110,7 @@ class Collector:
             outcomes, told = sim.completed(), sim.experiences()
             at = outcomes["env"], told["number"]
             state[at], action[at], reward[at] = told["state"], told["action"], told["reward"]
-            log_slowdown[at], success[at] = _log_slowdown(outcomes), outcomes["success"]
+            log_slowdown[at], success[at] = log_slowdowns(outcomes), outcomes["success"]
             gain[at] = self._gain(outcomes)
             if tick is not None:
                 tick(envs)
@@ -169,7 +170,7 @@ class Collector:
     def _gain(self, outcomes: NDArray[np.void]) -> NDArray[np.float64]:
         if self.config.objective == "reward":
             return np.asarray(outcomes["reward"], dtype=np.float64)
-        return -_log_slowdown(outcomes)
+        return -log_slowdowns(outcomes)
 
 
 def training_scenario(config: TrainingConfig) -> Scenario:
@@ -184,12 +185,6 @@ def training_scenario(config: TrainingConfig) -> Scenario:
     if loaded.n_streams != 4:
         raise TrainingError(f"the scenarios have {loaded.n_streams} paths; a model decides over 4")
     return loaded
-
-
-def _log_slowdown(outcomes: NDArray[np.void]) -> NDArray[np.float64]:
-    taken_s = outcomes["completed_at_s"] - outcomes["arrived_at_s"]
-    logs: NDArray[np.float64] = np.log(taken_s / outcomes["reference_time_s"])
-    return logs
 
 
 def _join(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from itp.policies.base import Policy
 from itp.policies.rules import Random
 from itp.sim.choice import Choice
+from itp.sim.outcomes import mean_log_slowdown
 from itp.sim.scenario import Scenario
 from itp.sim.simulator import Simulator
 
@@ -122,9 +123,3 @@ def run(sim: Simulator, policy: Policy) -> NDArray[np.void]:
         sim.step_masks(*policy.act(sim))
         parts.append(sim.completed())
     return np.concatenate(parts)
-
-
-def mean_log_slowdown(outcomes: NDArray[np.void]) -> float:
-    """Mean log of (completion time / reference time)."""
-    taken_s = outcomes["completed_at_s"] - outcomes["arrived_at_s"]
-    return float(np.log(taken_s / outcomes["reference_time_s"]).mean())
