@@ -31,13 +31,12 @@ from itp.cli.arguments import (
     check_world_options,
 )
 from itp.cli.units import json_text, size_text, time_text
-from itp.evaluation.metrics import METRICS, episode_metrics
+from itp.evaluation.metrics import METRICS, rollout_metrics
 from itp.evaluation.text import label
 from itp.experience.export import SUFFIXES, ExperienceFile, experience_file
 from itp.policies.base import Policy
 from itp.policies.episodes import Rollout, rollouts
 from itp.policies.names import make
-from itp.policies.served import ModelPolicy
 from itp.schema import SERVICE_ORDERS
 from itp.sim import scenario
 
@@ -96,7 +95,6 @@ class _Run:
 
     figures: list[dict[str, NDArray[np.float64]]]
     seeds: list[NDArray[np.uint64]]
-    guarded: float = math.nan
     duration_s: float = 0.0
     interrupted: bool = False
 
@@ -105,7 +103,7 @@ class _Run:
         return sum(map(len, self.seeds))
 
     def take(self, rollout: Rollout, n_tasks: int) -> None:
-        self.figures.append(episode_metrics(rollout.outcomes, len(rollout.seeds), n_tasks))
+        self.figures.append(rollout_metrics(rollout, n_tasks))
         self.seeds.append(rollout.seeds)
 
     def figure(self, name: str) -> NDArray[np.float64]:
@@ -228,8 +226,6 @@ def _simulate(
         except MemoryError as error:
             raise UsageError(f"--envs {args.envs}: {error}") from None
     done.duration_s = time.monotonic() - start_s
-    if isinstance(policy, ModelPolicy) and policy.has_guard:
-        done.guarded = policy.guarded / max(policy.decisions, 1)
     return done
 
 
@@ -278,7 +274,7 @@ def _summary(done: _Run) -> dict[str, float]:
         values = done.figure(name)
         known = values[np.isfinite(values)]
         means[name] = float(known.mean()) if len(known) else math.nan
-    return {"slowdown": math.exp(means.pop("log_slowdown")), **means, "guarded": done.guarded}
+    return {"slowdown": math.exp(means.pop("log_slowdown")), **means}
 
 
 def _report(done: _Run, setting: dict[str, Any]) -> dict[str, Any]:

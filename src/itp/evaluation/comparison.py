@@ -12,13 +12,13 @@ import shlex
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-import itp
 from itp.evaluation.analysis import ORACLE
 from itp.evaluation.configuration import Configuration
 from itp.evaluation.jobs import Job, Part, run_jobs
@@ -140,7 +140,7 @@ def compare(
         load=load,
         rate_scale=float(rate_scale),
         reference=reference,
-        version=itp.__version__,
+        version=version("itp"),
         command="",
         duration_s=round(time.monotonic() - start_s, 1),
     )

@@ -18,11 +18,9 @@ from numpy.typing import NDArray
 
 from itp._util.signals import held_back
 from itp.errors import EvaluationError
-from itp.evaluation.metrics import episode_metrics
+from itp.evaluation.metrics import rollout_metrics
 from itp.policies.base import Policy
-from itp.policies.episodes import run
-from itp.policies.served import ModelPolicy
-from itp.sim.choice import Choice
+from itp.policies.episodes import rollout
 from itp.sim.outcomes import completion_times, slowdowns
 from itp.sim.scenario import Scenario
 from itp.sim.simulator import Simulator
@@ -78,30 +76,14 @@ class Setting:
         seeds = self.seeds[job.first : job.last]
         sim = Simulator(self.scenarios[job.scenario], seeds=seeds, record_timeline=True)
         policy.begin(sim)
-        tally = _Tally(policy, sim.n_envs)
-        outcomes = run(sim, tally)
-        figures = episode_metrics(outcomes, sim.n_envs, sim.n_tasks)
-        if isinstance(policy, ModelPolicy) and policy.has_guard:
-            figures["guarded"] = tally.guarded / sim.n_tasks
-        return Part(job, figures, completion_times(outcomes), slowdowns(outcomes), sim.timeline())
-
-
-class _Tally:
-    """A policy, and how many of its decisions in each environment the guard made."""
-
-    def __init__(self, policy: Policy, n_envs: int) -> None:
-        self.name = policy.name
-        self.guarded = np.zeros(n_envs, dtype=np.int64)
-        self._policy = policy
-
-    def begin(self, sim: Simulator) -> None:
-        self._policy.begin(sim)
-
-    def act(self, sim: Simulator) -> Choice:
-        choice = self._policy.act(sim)
-        if isinstance(self._policy, ModelPolicy):
-            self.guarded += self._policy.overruled
-        return choice
+        played = rollout(sim, policy)
+        return Part(
+            job=job,
+            figures=rollout_metrics(played, sim.n_tasks),
+            completion_s=completion_times(played.outcomes),
+            slowdown=slowdowns(played.outcomes),
+            timeline=sim.timeline(),
+        )
 
 
 def run_jobs(

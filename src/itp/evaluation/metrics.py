@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from itp.policies.episodes import Rollout
 from itp.sim.outcomes import completion_times, failed, mean_log_slowdown
 
 N_QUANTILES = 200
@@ -95,6 +96,14 @@ def _of_episode(outcomes: NDArray[np.void]) -> dict[str, float]:
         "goodput_mbps": float(delivered_bytes * 8e-6 / makespan_s),
         "resent_bytes": float(outcomes["retransmitted_bytes"].sum()),
     }
+
+
+def rollout_metrics(rollout: Rollout, n_tasks: int) -> dict[str, NDArray[np.float64]]:
+    """The figures of every episode of a rollout, those of its guard included."""
+    figures = episode_metrics(rollout.outcomes, len(rollout.seeds), n_tasks)
+    if rollout.guarded is not None:
+        figures["guarded"] = rollout.guarded / n_tasks
+    return figures
 
 
 def quantiles(values: NDArray[np.float64]) -> NDArray[np.float64]:

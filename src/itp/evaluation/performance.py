@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from itp._core.heuristic import POLICIES
-from itp.evaluation.metrics import episode_metrics
+from itp.evaluation.metrics import rollout_metrics
 from itp.policies.base import TEST_SEED, Policy
 from itp.policies.episodes import rollouts
 from itp.policies.rules import Rule
@@ -68,9 +68,9 @@ def measure(
     world = load(scenario).with_options(service_order=service_order)
     parts = []
     for rollout in rollouts(world, decides, range(TEST_SEED, TEST_SEED + episodes)):
-        outcomes, n_envs = rollout.outcomes, len(rollout.seeds)
-        figures = episode_metrics(outcomes, n_envs, world.n_tasks)
-        successes = np.bincount(outcomes["env"], weights=outcomes["success"], minlength=n_envs)
+        outcomes = rollout.outcomes
+        figures = rollout_metrics(rollout, world.n_tasks)
+        successes = np.bincount(outcomes["env"], outcomes["success"], minlength=len(rollout.seeds))
         columns = (figures["reward"], figures["mean_s"], figures["log_slowdown"], successes / world.n_tasks)
         parts.append(np.stack(columns))
     reward, mean_s, log_slowdown, success = np.concatenate(parts, axis=1)

@@ -1,7 +1,7 @@
 """Policies in simulated worlds: classical rules, tuned ones, models as they are served, a clairvoyant."""
 
 from itp.policies.base import TEST_SEED, TRAINING_SEED, Policy
-from itp.policies.episodes import Rollout, mean_log_slowdown, rollouts, run
+from itp.policies.episodes import Rollout, mean_log_slowdown, rollout, rollouts, run
 from itp.policies.names import CLASSICAL, NAMES, make
 from itp.policies.rules import Oracle, Random, Rule
 from itp.policies.served import ModelPolicy
@@ -24,6 +24,7 @@ __all__ = [
     "SizeInterval",
     "make",
     "mean_log_slowdown",
+    "rollout",
     "rollouts",
     "run",
 ]

@@ -10,15 +10,18 @@ from numpy.typing import NDArray
 
 from itp.policies.base import Policy
 from itp.policies.rules import Random
+from itp.policies.served import ModelPolicy
+from itp.schema import SOURCES
 from itp.sim.choice import Choice
 from itp.sim.outcomes import mean_log_slowdown
 from itp.sim.scenario import Scenario
 from itp.sim.simulator import Simulator
 
-__all__ = ["Rollout", "mean_log_slowdown", "rollouts", "run"]
+__all__ = ["Rollout", "mean_log_slowdown", "rollout", "rollouts", "run", "steps"]
 
 # Decisions held in memory at a time, at some 350 bytes each, unless one episode has more.
 _BATCH_DECISIONS = 250_000
+_GUARD = SOURCES.index("guard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +36,14 @@ class Rollout:
         OUTCOME[.]: of all tasks, in no special order; `env` counts along `seeds`.
     experiences : ndarray or None
         The same tasks in the same order, with the fields of ``itp.experience.log.experience_dtype``.
+    guarded : ndarray or None
+        int64[n]: decisions that a model's guard gave to its rule; None without a guard.
     """
 
     seeds: NDArray[np.uint64]
     outcomes: NDArray[np.void]
     experiences: NDArray[np.void] | None
+    guarded: NDArray[np.int64] | None
 
 
 def rollouts(
@@ -89,37 +95,48 @@ def rollouts(
         if not ready:
             policy.begin(sim)
             ready = True
-        yield _run(sim, policy, epsilon, experiences, progress)
+        yield rollout(sim, policy, epsilon=epsilon, experiences=experiences, progress=progress)
 
 
-def _run(
-    sim: Simulator,
-    policy: Policy,
-    epsilon: float,
-    experiences: bool,
-    progress: Callable[[int], None] | None,
-) -> Rollout:
-    outcomes = [sim.completed()]
-    told = [sim.experiences()] if experiences else []
-    # Every step decides for the next task of every environment.
-    for _ in range(sim.n_tasks):
+def steps(sim: Simulator, policy: Policy, epsilon: float = 0.0) -> Iterator[Choice]:
+    """Decide for every task of a simulator's episodes; yields each choice when its step has been taken."""
+    while not sim.done.all():
         choice = Choice(*policy.act(sim))
         # Exploring around what is uniform already would change nothing but its propensities.
         if epsilon > 0.0 and not isinstance(policy, Random):
             choice = sim.explore(choice, epsilon)
         sim.step_masks(*choice)
+        yield choice
+
+
+def rollout(
+    sim: Simulator,
+    policy: Policy,
+    *,
+    epsilon: float = 0.0,
+    experiences: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Rollout:
+    """Run a simulator's episodes to their end under a policy that is ready; options as for `rollouts`."""
+    outcomes = [sim.completed()]
+    kept = [sim.experiences()] if experiences else []
+    guarded = np.zeros(sim.n_envs, dtype=np.int64)
+    for choice in steps(sim, policy, epsilon):
+        if choice.sources is not None:
+            guarded += choice.sources == _GUARD
         outcomes.append(sim.completed())
         if experiences:
-            told.append(sim.experiences())
+            kept.append(sim.experiences())
         if progress is not None:
             progress(sim.n_envs)
-    return Rollout(sim.seeds.copy(), np.concatenate(outcomes), np.concatenate(told) if experiences else None)
+    return Rollout(
+        seeds=sim.seeds.copy(),
+        outcomes=np.concatenate(outcomes),
+        experiences=np.concatenate(kept) if experiences else None,
+        guarded=guarded if isinstance(policy, ModelPolicy) and policy.has_guard else None,
+    )
 
 
 def run(sim: Simulator, policy: Policy) -> NDArray[np.void]:
     """All outcomes (OUTCOME) of a simulator's episodes under a policy that is ready, in no special order."""
-    parts = [sim.completed()]
-    while not sim.done.all():
-        sim.step_masks(*policy.act(sim))
-        parts.append(sim.completed())
-    return np.concatenate(parts)
+    return rollout(sim, policy).outcomes

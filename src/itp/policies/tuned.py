@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from itp.policies.base import TRAINING_SEED
-from itp.policies.episodes import mean_log_slowdown, run
+from itp.policies.episodes import mean_log_slowdown, run, steps
 from itp.policies.rules import Rule
 from itp.sim.choice import Choice
 from itp.sim.simulator import Simulator, masks_of_actions
@@ -92,8 +92,7 @@ class LinUcb:
         moment = np.zeros((world.n_actions, size))
         self._inverse = gram.copy()
         self._theta = np.zeros((world.n_actions, size))
-        while not world.done.all():
-            world.step_masks(*self.act(world))
+        for _ in steps(world, self):
             outcomes = world.experiences()
             features = _features(outcomes["state"])
             for action in np.unique(outcomes["action"]):
