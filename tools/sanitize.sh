@@ -10,12 +10,9 @@ environment() {
     kind=$1 sanitizers=$2
     venv=.venv-$kind
     test -d "$venv" || "${PYTHON:-python3}" -m venv "$venv"
-    pip="$venv/bin/python -m pip --disable-pip-version-check"
-    $pip install -q -c constraints.txt scikit-build-core cython cython-cmake cmake ninja \
-        numpy onnxruntime 'tomli; python_version < "3.11"' rich blake3 xxhash pyarrow \
-        pytest pytest-benchmark hypothesis scipy onnx matplotlib gymnasium prometheus-client opentelemetry-sdk
-    $pip install -q --no-build-isolation --no-deps -C build-dir="build/$kind" \
-        -C cmake.define.ITP_SANITIZE="$sanitizers" .
+    "$venv/bin/python" tools/install.py build test
+    "$venv/bin/python" -m pip --disable-pip-version-check install -q --no-build-isolation --no-deps \
+        --config-settings=build-dir="build/$kind" --config-settings=cmake.define.ITP_SANITIZE="$sanitizers" .
 }
 
 library() { "${CC:-gcc}" -print-file-name="$1"; }
