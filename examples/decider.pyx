@@ -30,8 +30,8 @@ def shares(model, sizes_bytes):
     cdef Plan plan
     cdef Outcome outcome
     cdef int64_t given[4]
-    cdef const double* bandwidth_mbps = [200.0, 100.0, 50.0, 20.0]
-    cdef const double* latency_s = [0.010, 0.040, 0.080, 0.150]
+    cdef double[4] bandwidth_mbps = [200.0, 100.0, 50.0, 20.0]
+    cdef double[4] latency_s = [0.010, 0.040, 0.080, 0.150]
     cdef int64_t size_bytes
     cdef int i, status = ITP_OK
     # All zeros: least completion time as the heuristic, no exploration, no model.
