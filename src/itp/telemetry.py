@@ -1,11 +1,13 @@
-"""What a partitioner has done, for Prometheus: read when it is scraped, so that decisions pay nothing for it.
+"""Prometheus metrics of partitioners, read when they are scraped, so that decisions pay nothing for them.
 
 ``docs/telemetry.md`` lists the metrics. Needs the extra ``itp[metrics]`` (prometheus-client).
 """
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -19,31 +21,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Collector", "Server", "registry"]
 
+_log = logging.getLogger("itp")
 _BYTES_PER_MEGABIT = 125_000.0
 # Every fourth edge of the decision times: an octave apart, which is enough for a scrape.
 _EDGES = slice(0, None, 4)
 _LARGEST_TASK_BYTES = 2**63 - 1
 
 
-class Collector:
-    """A custom collector over partitioners, each under a name of its own (label ``partitioner``).
-
-    Parameters
-    ----------
-    partitioners : TaskPartitioner or mapping of name to TaskPartitioner
-        One alone is named "default". A closed one is left out.
-
-    Raises
-    ------
-    MissingExtraError
-        prometheus-client is not installed.
-    TypeError
-
-    Notes
-    -----
-    Thread safety: ``collect`` may be called while other threads decide; what they decide during a scrape may
-    be in some of its figures and not yet in others.
-    """
+class _Reader:
+    """Reads partitioners as a custom collector of prometheus-client."""
 
     def __init__(self, partitioners: TaskPartitioner | Mapping[str, TaskPartitioner]) -> None:
         _prometheus()
@@ -52,7 +38,9 @@ class Collector:
         if not isinstance(partitioners, Mapping) or not all(
             isinstance(name, str) and isinstance(p, TaskPartitioner) for name, p in partitioners.items()
         ):
-            raise TypeError(f"partitioners must be a TaskPartitioner, or some by name; got {partitioners!r}")
+            raise TypeError(
+                f"partitioners must be a TaskPartitioner, or a mapping of names to them; got {partitioners!r}"
+            )
         self._partitioners = dict(partitioners)
 
     def describe(self) -> Iterator[Metric]:
@@ -76,23 +64,64 @@ class Collector:
         yield from families.values()
 
 
+class Collector(_Reader):
+    """A custom collector over partitioners, each under a name of its own (label ``partitioner``).
+
+    Parameters
+    ----------
+    partitioners : TaskPartitioner or mapping of str to TaskPartitioner
+        One alone is named "default". A closed one is left out.
+
+    Raises
+    ------
+    MissingExtraError
+        prometheus-client is not installed.
+    TypeError
+
+    Notes
+    -----
+    Thread safety: ``collect`` may be called while other threads decide. Decisions made during a scrape may be
+    in some of its figures and not yet in others.
+
+    A collector exports the partitioners of its own process. The multiprocess mode of prometheus-client leaves
+    custom collectors out; a warning is logged where it is on.
+    """
+
+    def __init__(self, partitioners: TaskPartitioner | Mapping[str, TaskPartitioner]) -> None:
+        super().__init__(partitioners)
+        if not {"PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"}.isdisjoint(os.environ):
+            _log.warning(
+                "PROMETHEUS_MULTIPROC_DIR is set: the multiprocess mode of prometheus-client exports no itp_ "
+                "metrics; start an itp.telemetry.Server in each process, and scrape each"
+            )
+
+
 def registry(partitioners: TaskPartitioner | Mapping[str, TaskPartitioner]) -> CollectorRegistry:
-    """A registry of its own, with a ``Collector`` over these partitioners and nothing else."""
+    """Return a new registry that holds a ``Collector`` over these partitioners and nothing else.
+
+    Parameters, errors and thread safety are those of `Collector`.
+    """
+    return _registry(Collector(partitioners))
+
+
+def _registry(reader: _Reader) -> CollectorRegistry:
     own: CollectorRegistry = _prometheus().CollectorRegistry()
-    own.register(Collector(partitioners))
+    own.register(reader)
     return own
 
 
 class Server:
-    """An HTTP server that answers scrapes of these partitioners, until it is closed or its block is left.
+    """An HTTP server that answers scrapes of these partitioners until it is closed or its block is left.
 
     Parameters
     ----------
-    partitioners : TaskPartitioner or mapping of name to TaskPartitioner
+    partitioners : TaskPartitioner or mapping of str to TaskPartitioner
+        As for `Collector`.
     port : int
-        0 takes any that is free; `port` tells which.
+        0 takes any free port; the attribute `port` has its number.
     host : str
-        The address to listen on. There is no authentication: keep it local, or behind what has one.
+        The address to listen on. There is no authentication: listen on a local address, or behind a proxy
+        that has one.
 
     Raises
     ------
@@ -107,8 +136,9 @@ class Server:
     ) -> None:
         if not 0 <= port <= 65535:
             raise ValueError(f"port = {port!r}: expected 0 to 65535")
-        started = _prometheus().start_http_server(port, addr=host, registry=registry(partitioners))
-        self._server, self._thread = started
+        # Scraped process by process, so that the multiprocess mode does not matter here.
+        own = _registry(_Reader(partitioners))
+        self._server, self._thread = _prometheus().start_http_server(port, addr=host, registry=own)
         self.port: int = self._server.server_port
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -137,7 +138,7 @@ def test_what_is_no_partitioner(wrong):
 
 def test_names_and_ports_that_cannot_be():
     with itp.TaskPartitioner() as p:
-        with pytest.raises(TypeError, match="by name"):
+        with pytest.raises(TypeError, match="a mapping of names"):
             telemetry.Collector({1: p})
         with pytest.raises(ValueError, match="port = -1: expected 0 to 65535"):
             telemetry.Server(p, port=-1)
@@ -188,6 +189,44 @@ def test_the_server_answers_and_ends():
         server.close()
         with pytest.raises(OSError, match="refused"):
             urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=30)
+
+
+MULTIPROCESS = """
+import logging, sys, urllib.request
+import prometheus_client
+from prometheus_client.multiprocess import MultiProcessCollector
+import itp
+from itp import telemetry
+
+logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s")
+with itp.TaskPartitioner() as p:
+    with telemetry.Server(p, port=0) as server:
+        url = f"http://127.0.0.1:{server.port}/metrics"
+        print("served", b"itp_decisions_total" in urllib.request.urlopen(url, timeout=30).read())
+    prometheus_client.REGISTRY.register(telemetry.Collector(p))
+    shared = prometheus_client.CollectorRegistry()
+    MultiProcessCollector(shared)
+    print("shared", b"itp_" in prometheus_client.generate_latest(shared))
+"""
+
+
+def test_the_multiprocess_mode_is_warned_of_and_a_server_works_in_it(tmp_path):
+    command = [sys.executable, "-c", MULTIPROCESS]
+    environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=environment)
+    served, warning, shared = done.stdout.splitlines()
+    assert (served, shared) == ("served True", "shared False")
+    assert re.match(r"WARNING PROMETHEUS_MULTIPROC_DIR .* itp\.telemetry\.Server in each process", warning)
+
+
+def test_no_warning_without_the_multiprocess_mode(monkeypatch, caplog):
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    with itp.TaskPartitioner() as p:
+        telemetry.registry(p)
+        assert caplog.records == []
+        monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "anywhere")
+        telemetry.registry(p)
+        assert [record.name for record in caplog.records] == ["itp"]
 
 
 def test_without_prometheus_client():
