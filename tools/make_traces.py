@@ -1,6 +1,6 @@
 """Make the synthetic traces and the synthetic table of regions that come with the package.
 
-python tools/make_traces.py        # writes src/itp/scenarios/traces.csv and regions.csv
+python tools/make_traces.py        # writes traces.csv and regions.csv into src/itp/sim/scenario/families
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-TO = Path(__file__).parent.parent / "src" / "itp" / "scenarios"
+TO = Path(__file__).parent.parent / "src" / "itp" / "sim" / "scenario" / "families"
 SEED = 20240607
 N_TRACES, SECONDS = 24, 60
 
