@@ -1,16 +1,12 @@
-"""Prints ratios of medians where a group has a peer, throughput and memory; `--ratios` keeps them."""
+"""Print ratios of medians where a group has a peer, throughput and memory; `--ratios FILE` writes them."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import time
 from collections import defaultdict
 from pathlib import Path
 
-from itp_overhead.machine import cpu_model
-
-PACKAGES = ("numpy", "onnxruntime", "cpprb", "torch", "stable_baselines3")
+from itp_overhead import machine
 
 
 def pytest_addoption(parser):
@@ -18,8 +14,10 @@ def pytest_addoption(parser):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """A benchmark's role stands in ``extra_info["role"]``: "itp" or "peer"; ``extra_info`` may also say
-    how many "decisions" a round makes, and figures named "..._bytes_an_env"."""
+    """Print what the benchmarks' ``extra_info`` asks for.
+
+    "role" is "itp" or "peer", "decisions" the number of decisions in a round, "..._bytes_an_env" a figure.
+    """
     session = getattr(config, "_benchmarksession", None)
     measured = [benchmark for benchmark in session.benchmarks if benchmark.stats.rounds] if session else []
     rows, rates, sizes = _ratios(measured), _rates(measured), _sizes(measured)
@@ -73,12 +71,12 @@ def _sizes(measured):
 
 
 def _markdown(rows, rates, sizes):
-    there = {d.name: d.version for d in importlib.metadata.distributions()}
-    versions = ", ".join(f"{name} {there[name]}" for name in PACKAGES if name in there)
+    described = machine.describe()
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions().items() if version)
     lines = [
         "# Ratios of medians, side by side in one run",
         "",
-        f"{cpu_model()}, {platform.system()} {platform.release()}, Python {platform.python_version()}, "
+        f"{described['cpu']}, {described['system']}, Python {described['python']}, "
         f"{versions}; {time.strftime('%Y-%m-%d')}. Made by `make bench-results`.",
     ]
     if rows:

@@ -1,4 +1,4 @@
-"""A whole decision against a bare InferenceSession.run of the same network."""
+"""A whole decision beside a bare ``InferenceSession.run`` of the same network."""
 
 from __future__ import annotations
 

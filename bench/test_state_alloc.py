@@ -1,4 +1,4 @@
-"""State assembly and chunk allocation against the same in NumPy."""
+"""State assembly and chunk allocation beside the same in NumPy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DELAYS = LATENCY * 1e-3
 
 
 def numpy_state(time_of_day):
-    """Schema 1 of four idle streams."""
+    """The state vector of schema 1 for four idle streams."""
     out = np.empty(20, np.float32)
     out[0:4] = np.clip(np.log10(BANDWIDTH) / 5, 0, 1)
     out[4:8] = np.clip(np.log10(LATENCY / 0.1) / 5, 0, 1)
@@ -27,7 +27,7 @@ def numpy_state(time_of_day):
 
 
 def numpy_water_filling(size, rates, delays):
-    """Shares that finish together, rounded by the largest remainder."""
+    """Chunks that finish together, rounded by the largest remainder."""
     order = np.argsort(delays)
     r, d = rates[order], delays[order]
     level = (size + np.cumsum(r * d)) / np.cumsum(r)

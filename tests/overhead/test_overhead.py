@@ -101,6 +101,7 @@ def test_everything_as_json(capsys, no_learner, monkeypatch):
     assert len(found["startup"]["itp_ms"]) == 7
     assert set(found["replay"]["calls"]) == {replay.ADD, replay.CYCLE}
     assert found["simulator"]["random_per_s"] > 0
+    assert found["simulator"]["experiences_share"] > 0
     assert "measuring decisions, 4 busy threads" in err
     assert not load_threads()
 
@@ -108,7 +109,7 @@ def test_everything_as_json(capsys, no_learner, monkeypatch):
 def test_tables_for_people(capsys, no_learner):
     code, out, _ = bench(capsys, "--seconds", 0.5, "--calls", 20, "--only", "decisions,batches")
     assert code == 0
-    for words in (*IN_THREADS, *SUBJECTS, "bare/it", "4,096 states", "not in this test"):
+    for words in (*IN_THREADS, *SUBJECTS, "bare/this", "4,096 states", "not in this test"):
         assert words in out
     assert "…" not in out
     assert "\x1b" not in out
@@ -148,7 +149,7 @@ def test_a_peer_that_fails_is_told(monkeypatch):
         raise RuntimeError("made for another NumPy")
 
     monkeypatch.setattr(replay, "STORED", 1000)
-    monkeypatch.setitem(replay._LIBRARIES, "json", broken)
+    monkeypatch.setitem(replay.LIBRARIES, "json", broken)
     found = replay.measure(seconds=0.1, calls=10)
     assert found.absent["json"] == "installed, but fails: made for another NumPy"
     assert found.timings[replay.ADD][0].name == "itp"
@@ -198,12 +199,12 @@ def test_no_more_calls_than_asked_for(calls):
     assert 0.8 * calls <= few.calls <= calls
 
 
-def test_what_a_call_gave_is_settled_once_each():
-    given, settled = iter(range(10**6)), []
-    subject = Subject(name="x", call=lambda: next(given), settle=settled.append)
+def test_each_result_is_passed_on_once():
+    results, passed = iter(range(10**6)), []
+    subject = Subject(name="x", call=lambda: next(results), after=passed.append)
     interleave([subject], seconds=10.0, calls=50)
-    assert settled == list(range(len(settled)))
-    assert len(settled) >= 50
+    assert passed == list(range(len(passed)))
+    assert len(passed) >= 50
 
 
 def test_percentiles_that_too_few_calls_cannot_tell():

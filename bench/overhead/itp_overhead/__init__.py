@@ -1,6 +1,6 @@
-"""What ITP costs on this machine: the measurements behind ``itp bench`` and ``bench/``.
+"""Measurements of what ITP costs on this machine, for ``itp bench``, ``bench/check.py`` and the benchmarks.
 
-``suite.measure`` takes them all; each module before it takes one kind.
+Each module measures one thing; ``suite`` runs them all for ``itp bench``.
 """
 
 from itp_overhead.calls import bare_run, decide_and_report, decide_only, four_streams

@@ -1,4 +1,4 @@
-"""``python -m itp_overhead``: what ``itp bench`` becomes."""
+"""``python -m itp_overhead``, which ``itp bench`` runs."""
 
 import os
 import sys

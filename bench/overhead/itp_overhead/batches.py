@@ -1,8 +1,8 @@
-"""How many states a second a model answers, in batches."""
+"""States a second of a model's forward pass, in batches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,42 +16,49 @@ from itp_overhead.timing import Subject, Timing, interleave
 
 SIZES = (1, 16, 256, 1024, 4096)
 Q_VALUES = "q_values"
-"""Of the ``TaskPartitioner``."""
+"""The subject ``TaskPartitioner.q_values``."""
 _CALLS = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """The same states by all subjects."""
+    """Times of all subjects on the same states."""
 
     states: int
     timings: list[Timing]
 
     def states_per_s(self, timing: Timing) -> float:
-        """By the median call."""
+        """By the median call of a subject."""
         return self.states / (timing.p50_us * 1e-6)
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures by name, ready for JSON."""
+        """For JSON."""
         rates = {timing.name: self.states_per_s(timing) for timing in self.timings}
         return {"states": self.states, "states_per_s": rates}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batches:
-    """All sizes, and why some subjects are in none of them."""
+    """All batches; `absent` says why a subject is in none of them."""
 
     batches: list[Batch]
     absent: dict[str, str]
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures by name, ready for JSON."""
+        """For JSON."""
         return {"batches": [batch.as_dict() for batch in self.batches], "absent": self.absent}
 
 
-def measure(model: Model, *, seconds: float, progress: Callable[[str], object] = lambda _: None) -> Batches:
-    """Time batches of 1 to 4096 states; of a model that takes one state at a time, that one."""
-    sizes = SIZES if model.takes_batches else SIZES[:1]
+def measure(
+    model: Model,
+    *,
+    seconds: float,
+    sizes: Sequence[int] = SIZES,
+    progress: Callable[[str], object] = lambda _: None,
+) -> Batches:
+    """Time batches of each size; a model that takes one state at a time is timed with one."""
+    if not model.takes_batches:
+        sizes = (1,)
     absent = {} if has_torch() else {TORCH: "torch is not installed"}
     measured = []
     with one_torch_thread(), TaskPartitioner(model=model.path) as partitioner:

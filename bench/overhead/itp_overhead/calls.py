@@ -1,4 +1,4 @@
-"""The calls that are measured, and what they need."""
+"""The calls of ITP that are timed, and the bare onnxruntime call beside them."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ TASK = Task("bench", 100 * 2**20, 0.8)
 
 
 def four_streams(partitioner: TaskPartitioner) -> None:
-    """Unequal metrics for four streams."""
+    """Give a partitioner unequal metrics for its four streams."""
     for i, (bandwidth_mbps, latency_ms) in enumerate(((200, 10), (100, 40), (50, 80), (20, 150))):
         partitioner.update_stream(i, bandwidth_mbps=bandwidth_mbps, latency_ms=latency_ms, success_rate=0.99)
 
 
 def decide_only(partitioner: TaskPartitioner) -> Callable[[], Decision]:
-    """A call that decides one task; a decision that is dropped leaves its bytes in flight."""
+    """A call that decides one task; its bytes stay in flight while the decision exists."""
     return partial(partitioner.partition_task, TASK)
 
 
 def report(partitioner: TaskPartitioner) -> Callable[[Decision], object]:
-    """A call that reports a decision's outcome, so that the next one finds the streams idle again."""
+    """A call that reports a decision's outcome, so that the next decision finds the streams idle."""
     return lambda decision: partitioner.report_outcome(decision, 300.0, 1.0, True)
 
 
 def decide_and_report(partitioner: TaskPartitioner) -> Callable[[], object]:
     """A call that decides one task and reports its outcome."""
-    decide, settle = decide_only(partitioner), report(partitioner)
-    return lambda: settle(decide())
+    decide, report_it = decide_only(partitioner), report(partitioner)
+    return lambda: report_it(decide())
 
 
 def bare_run(model: str | os.PathLike[str], states: int = 1) -> Callable[[], Any]:
-    """The peer: one ``InferenceSession.run`` of so many states, and nothing else."""
+    """A call of ``InferenceSession.run`` on this many states, and nothing else."""
     session = load_model(model).session
     feed = {"state": random_states(states)}
     return lambda: session.run(["q_values"], feed)
 
 
 def random_states(n: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """States float32[n, 20], the same each time."""
+    """States float32[n, 20], uniform in [0, 1), the same at each call."""
     return np.random.default_rng(0).random((n, STATE_DIM), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Child processes that end with the block they were started for."""
+"""Child processes that end, at the latest, with the block that started them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from itp.errors import ItpError
 
 @contextmanager
 def child(command: Sequence[str | Path], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """A process in a session of its own, which no Ctrl-C reaches; what is left of it at the end is killed."""
+    """A process in a session of its own, out of reach of Ctrl-C; it is killed if the block ends first."""
     process = None
     try:
         with held_back():
@@ -29,22 +29,29 @@ def child(command: Sequence[str | Path], **options: Any) -> Iterator[subprocess.
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-                for pipe in (process.stdout, process.stderr):
+                for pipe in (process.stdin, process.stdout, process.stderr):
                     if pipe is not None:
-                        pipe.close()
+                        with suppress(BrokenPipeError):  # of what was still to be written
+                            pipe.close()
 
 
-def run_python(code: str, *arguments: str) -> str:
-    """What a fresh interpreter prints that runs `code`; ItpError if it fails."""
+def run_python(code: str, *arguments: str, **options: Any) -> str:
+    """The standard output of a fresh interpreter that runs `code`; `options` are those of ``Popen``.
+
+    Raises
+    ------
+    ItpError
+        The process failed; the text has the last line of its standard error.
+    """
     command = [sys.executable, "-c", code, *arguments]
-    with child(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with child(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options) as process:
         out, err = process.communicate()
     if process.returncode != 0:
-        raise ItpError(f"a process to measure in failed: {last_line(err)}")
+        raise ItpError(f"a measuring process failed: {last_line(err)}")
     return str(out)
 
 
 def last_line(text: str) -> str:
-    """What a failed process said last, which mostly tells why."""
+    """The last line of a process's output, which mostly says why it failed."""
     lines = text.strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "no message"

@@ -1,11 +1,11 @@
-"""How long a decision takes, beside the bare forward pass of the same network, idle and under load."""
+"""Times of decisions beside bare forward passes of the same network, idle and under load."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -26,27 +26,49 @@ ONNXRUNTIME = "decision, onnxruntime"
 FORWARD = "forward pass, native"
 BARE = "bare InferenceSession.run"
 TORCH = "bare PyTorch forward"
-NOTHING = "a call that does nothing"
+NOTHING = "an empty call"
+
+IDLE = "idle"
+ONE_BUSY = "1 busy thread"
+TWO_BUSY = "2 busy threads"
+FOUR_BUSY = "4 busy threads"
+UPDATES = "metric updates"
+SWAPS = "model swaps"
+LEARNER = "a learner beside"
+CONDITIONS = (IDLE, ONE_BUSY, TWO_BUSY, FOUR_BUSY, UPDATES, SWAPS, LEARNER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """The times of all subjects while one thing goes on."""
+    """Times of all subjects under one load.
+
+    Attributes
+    ----------
+    name : str
+        One of CONDITIONS.
+    timings : list of Timing
+    load_per_s : float or None
+        Rate of metric updates or model swaps; None under other loads.
+    not_measured : str or None
+        Why there are no timings.
+    """
 
     name: str
     timings: list[Timing]
     load_per_s: float | None = None
-    """How often what went on was done; None where it is nothing to be counted."""
     not_measured: str | None = None
-    """Why there are no timings."""
+
+    def of(self, subject: str) -> Timing | None:
+        """The times of a subject; None if it was not measured."""
+        return next((timing for timing in self.timings if timing.name == subject), None)
 
     def ratio(self, timing: Timing) -> float | None:
-        """How many times as long a bare run takes here, by medians; None without a bare run."""
-        bare = next((other for other in self.timings if other.name == BARE), None)
+        """The bare run's median over that of `timing`; None without a bare run."""
+        bare = self.of(BARE)
         return None if bare is None else bare.p50_us / timing.p50_us
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures by name, ready for JSON."""
+        """For JSON."""
         return {
             "name": self.name,
             "not_measured": self.not_measured,
@@ -59,84 +81,97 @@ class Condition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decisions:
-    """All conditions, and why some subjects are in none of them."""
+    """All conditions; `absent` says why a subject is in none of them."""
 
     conditions: list[Condition]
     absent: dict[str, str]
 
+    def condition(self, name: str) -> Condition:
+        """The condition of this name."""
+        return next(condition for condition in self.conditions if condition.name == name)
+
     def as_dict(self) -> dict[str, Any]:
-        """The figures by name, ready for JSON."""
+        """For JSON."""
         conditions = [condition.as_dict() for condition in self.conditions]
         return {"conditions": conditions, "absent": self.absent}
 
 
-class _Stage:
-    """The subjects, and which partitioner the load disturbs: always that whose turn it is, if it is one's."""
+class _Subjects:
+    """What is timed, and which partitioners updates and swaps go to: the one whose turn it is, if any."""
 
     def __init__(self, model: Model, partitioners: dict[str, TaskPartitioner]) -> None:
         self._partitioners = partitioners
-        self._other = self.updated = self.swapped = partitioners[ONNXRUNTIME]
-        self.subjects = [
-            Subject(name=name, call=decide_only(partitioner), settle=report(partitioner))
+        self._fallback = self.updated = self.swapped = partitioners[ONNXRUNTIME]
+        self.all = [
+            Subject(name=name, call=decide_only(partitioner), after=report(partitioner))
             for name, partitioner in partitioners.items()
         ]
         if model.net is not None:
             net, state = model.net, random_states(1)
             times_ns = partial(net.time_ns, random_states(256))
-            self.subjects.append(Subject(name=FORWARD, call=lambda: net(state), times_ns=times_ns))
-        self.subjects.append(Subject(name=BARE, call=bare_run(model.path)))
+            self.all.append(Subject(name=FORWARD, call=lambda: net(state), times_ns=times_ns))
+        self.all.append(Subject(name=BARE, call=bare_run(model.path)))
         if has_torch():
             forward = torch_forward(layers_of(model), random_states(1))
-            self.subjects.append(Subject(name=TORCH, call=forward))
-        self.subjects.append(Subject(name=NOTHING, call=lambda: None))
+            self.all.append(Subject(name=TORCH, call=forward))
+        self.all.append(Subject(name=NOTHING, call=lambda: None))
 
     def turn(self, subject: Subject) -> None:
-        """The next calls are this one's."""
-        self.updated = self._partitioners.get(subject.name, self._other)
-        self.swapped = self._other if subject.name == HEURISTIC else self.updated
+        """Direct the load at this subject, whose calls come next."""
+        self.updated = self._partitioners.get(subject.name, self._fallback)
+        self.swapped = self._fallback if subject.name == HEURISTIC else self.updated
 
 
 def measure(
-    model: Model, *, seconds: float, calls: int, progress: Callable[[str], object] = lambda _: None
+    model: Model,
+    *,
+    seconds: float,
+    calls: int,
+    conditions: Collection[str] = CONDITIONS,
+    progress: Callable[[str], object] = lambda _: None,
 ) -> Decisions:
     """Time decisions by every engine beside bare forward passes of the same network.
 
     Parameters
     ----------
     seconds : float
-        For all conditions together, without the time until a learner trains.
+        For all conditions together; starting a learner comes on top.
     calls : int
-        At most so many of each subject in each condition.
+        The most calls of each subject in each condition.
+    conditions : collection of str
+        Which of CONDITIONS to measure.
     progress : callable
-        Told each condition as it begins.
+        Called with the name of each condition before it is measured.
     """
     absent = {}
     if model.net is None:
         absent[NATIVE] = model.why_not_native or "the model has none"
     if not has_torch():
         absent[TORCH] = "torch is not installed"
-    conditions = []
+    measured = []
     with ExitStack() as stack:
         stack.enter_context(one_torch_thread())
-        stage = _Stage(model, _partitioners(model, stack))
-        loads = _loads(stage, stack.enter_context(_copies(model)))
-        for k, (name, put_on) in enumerate(loads.items()):
+        subjects = _Subjects(model, _partitioners(model, stack))
+        loads = _loads(subjects, stack.enter_context(_copies(model)))
+        chosen = [name for name in CONDITIONS if name in conditions]
+        for k, name in enumerate(chosen):
             progress(f"decisions, {name}")
             try:
-                with put_on() as pace:
+                with loads[name]() as pace:
                     begin_s = time.monotonic()
-                    share_s = seconds / (len(loads) - k)
-                    timings = interleave(stage.subjects, seconds=share_s, calls=calls, turn=stage.turn)
+                    share_s = seconds / (len(chosen) - k)
+                    timings = interleave(subjects.all, seconds=share_s, calls=calls, turn=subjects.turn)
                     per_s = None if pace is None else pace.per_s()
                     seconds = max(0.0, seconds - (time.monotonic() - begin_s))
             except NotMeasured as error:
-                conditions.append(Condition(name=name, timings=[], not_measured=str(error)))
+                measured.append(Condition(name=name, timings=[], not_measured=str(error)))
                 continue
-            conditions.append(Condition(name=name, timings=timings, load_per_s=per_s))
-    return Decisions(conditions=conditions, absent=absent)
+            measured.append(Condition(name=name, timings=timings, load_per_s=per_s))
+    return Decisions(conditions=measured, absent=absent)
 
 
 def _partitioners(model: Model, stack: ExitStack) -> dict[str, TaskPartitioner]:
+    """A partitioner for every engine that can serve the model."""
     made = {HEURISTIC: TaskPartitioner(model=None)}
     if model.net is not None:
         made[NATIVE] = TaskPartitioner(model=model.path, engine="native")
@@ -146,22 +181,24 @@ def _partitioners(model: Model, stack: ExitStack) -> dict[str, TaskPartitioner]:
     return made
 
 
-def _loads(stage: _Stage, models: list[Path]) -> dict[str, Callable[[], AbstractContextManager[Pace | None]]]:
-    """What can go on beside decisions, by name."""
+def _loads(
+    subjects: _Subjects, models: list[Path]
+) -> dict[str, Callable[[], AbstractContextManager[Pace | None]]]:
+    """The load of every condition."""
     return {
-        "idle": nullcontext,
-        "1 busy thread": partial(load.busy_threads, 1),
-        "2 busy threads": partial(load.busy_threads, 2),
-        "4 busy threads": partial(load.busy_threads, 4),
-        "metric updates": partial(load.metric_updates, lambda: stage.updated),
-        "model swaps": partial(load.model_swaps, lambda: stage.swapped, models),
-        "a learner beside": load.learner,
+        IDLE: nullcontext,
+        ONE_BUSY: partial(load.busy_threads, 1),
+        TWO_BUSY: partial(load.busy_threads, 2),
+        FOUR_BUSY: partial(load.busy_threads, 4),
+        UPDATES: partial(load.metric_updates, lambda: subjects.updated),
+        SWAPS: partial(load.model_swaps, lambda: subjects.swapped, models),
+        LEARNER: load.learner,
     }
 
 
 @contextmanager
 def _copies(model: Model) -> Iterator[list[Path]]:
-    """Two copies of a model's files, to swap between."""
+    """Two copies of a model's files, for model swaps."""
     with tempfile.TemporaryDirectory(prefix="itp-bench-") as name:
         copies = [Path(name) / f"{k}.onnx" for k in range(2)]
         for copy in copies:

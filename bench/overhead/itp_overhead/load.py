@@ -1,4 +1,4 @@
-"""What else goes on while decisions are timed: threads of this process, and a process that trains."""
+"""Load while decisions are timed: threads of this process, and a process that trains."""
 
 from __future__ import annotations
 
@@ -24,28 +24,36 @@ _LEARNER = (
     *("--episodes", "10000", "--save-freq", "10000", "--device", "cpu", "--json"),
     *("--set", "updates=160000", "--set", "envs=10", "--set", "tasks=50", "--set", "teacher_episodes=0"),
 )
-"""The default training with short rounds; it would end by itself, much later."""
+"""The default training in short rounds; it would go on for much longer than any measurement."""
 
 
-class NotMeasured(ItpError):  # noqa: N818 (a condition that cannot be had here, and why)
-    """A load cannot be put on this machine; the text says why."""
+class NotMeasured(ItpError):  # noqa: N818 (a state of affairs, no error)
+    """A condition cannot be measured on this machine; the text says why."""
 
 
 @dataclass(slots=True)
 class Pace:
-    """How often a load did what it does."""
+    """How often a load acts.
+
+    Attributes
+    ----------
+    done : int
+        Actions so far.
+    since_s : float
+        When it began, by ``time.perf_counter``.
+    """
 
     done: int = 0
     since_s: float = field(default_factory=time.perf_counter)
 
     def per_s(self) -> float:
-        """So far, on average."""
+        """Mean rate so far."""
         return self.done / (time.perf_counter() - self.since_s)
 
 
 @contextmanager
 def in_background(step: Callable[[], object], threads: int = 1) -> Iterator[None]:
-    """Call `step` again and again on so many threads; what it raises is raised at the end."""
+    """Call `step` repeatedly on this many threads; the first exception it raises is raised at the end."""
     stop = threading.Event()
     failures: list[Exception] = []
 
@@ -75,16 +83,16 @@ def in_background(step: Callable[[], object], threads: int = 1) -> Iterator[None
 
 @contextmanager
 def busy_threads(n: int) -> Iterator[None]:
-    """So many threads that compute in pure Python and want the GIL all the time."""
+    """This many threads that compute in pure Python and always want the GIL."""
     with in_background(lambda: sum(k * k for k in range(1000)), threads=n):
         yield
 
 
 @contextmanager
 def metric_updates(partitioner: Callable[[], TaskPartitioner]) -> Iterator[Pace]:
-    """Updates of the streams of whichever partitioner it is, 10,000 a second.
+    """A thread that updates the streams of the current partitioner 10,000 times a second.
 
-    A thread that waits for the GIL is late; it catches up as soon as it has it.
+    A thread that had to wait for the GIL catches up as soon as it gets it.
     """
     pace = Pace()
 
@@ -102,7 +110,7 @@ def metric_updates(partitioner: Callable[[], TaskPartitioner]) -> Iterator[Pace]
 
 @contextmanager
 def model_swaps(partitioner: Callable[[], TaskPartitioner], models: Sequence[Path]) -> Iterator[Pace]:
-    """Swaps of whichever partitioner it is to these models in turn, one after the other."""
+    """A thread that swaps the current partitioner's model without pause, from one of `models` to the next."""
     pace = Pace()
 
     def step() -> None:
@@ -115,12 +123,12 @@ def model_swaps(partitioner: Callable[[], TaskPartitioner], models: Sequence[Pat
 
 @contextmanager
 def learner() -> Iterator[None]:
-    """A process that trains, from its first finished round on, in a folder that goes with it.
+    """A process that trains; the block begins after its first round. Its files are removed at the end.
 
     Raises
     ------
     NotMeasured
-        The trainer is not installed, or does not train.
+        The trainer is not installed, failed, or ended too early.
     """
     missing = [name for name in ("torch", "itp_training") if importlib.util.find_spec(name) is None]
     if missing:

@@ -1,4 +1,4 @@
-"""What was measured on."""
+"""The machine and the versions that a measurement was made with."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("itp", "numpy", "onnxruntime", "torch", "cpprb", "torchrl", "tianshou")
+PACKAGES = ("itp", "numpy", "onnxruntime", "torch", "cpprb", "torchrl", "tianshou", "stable-baselines3")
 
 
 def cpu_model() -> str:
-    """The processor's name, as far as the system tells it."""
+    """The processor's name, or its architecture where the system does not tell."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -23,13 +23,13 @@ def cpu_model() -> str:
 
 
 def usable_cpus() -> int:
-    """How many this process may use."""
+    """Number of CPUs that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def describe() -> dict[str, Any]:
-    """The machine, ready for JSON."""
+    """The machine, for JSON."""
     return {
         "cpu": cpu_model(),
         "cpus": usable_cpus(),
@@ -42,7 +42,7 @@ def describe() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str | None]:
-    """Of everything that takes part, None where it is not installed."""
+    """Versions of PACKAGES; None where one is not installed."""
     found: dict[str, str | None] = {}
     for name in PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""What a process that decides takes in memory, and whether it grows."""
+"""Memory of a process that decides, and its growth."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ class Memory:
     Attributes
     ----------
     python_mb : float
-        With NumPy, before anything of ITP.
+        Python with NumPy, before ITP is imported. A megabyte is 10^6 bytes.
     itp_mb, partitioner_mb, replay_mb : float
-        What ``import itp`` adds, then a partitioner with the model and its first decisions, then a full
-        replay buffer of 10,000 experiences. A megabyte is 10^6 bytes.
+        Added by ``import itp``, then by a partitioner with the model and its first 1,000 decisions, then by
+        a full replay buffer of 10,000 experiences.
     added_mb : float
-        The three together.
+        Sum of these three.
     engine : str
-        Of the partitioner.
+        The partitioner's engine.
     decisions : int
-        Ten million, or as many as there was time for.
+        Decisions over which growth was measured: ten million, or as many as there was time for.
     grown_blocks : int
-        Blocks of memory that Python holds afterwards and did not before.
+        Growth of the number of memory blocks that Python holds.
     grown_mb : float
-        The same of the resident set.
+        Growth of the resident set.
     """
 
     python_mb: float
@@ -49,13 +49,13 @@ class Memory:
     grown_mb: float
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures by name, ready for JSON."""
+        """For JSON."""
         return asdict(self)
 
 
 def measure(model: Model, *, seconds: float, progress: Callable[[str], object] = lambda _: None) -> Memory:
-    """Measure in a fresh process; `seconds` limits the decisions made there."""
-    progress("memory, and its growth")
+    """Measure in a fresh process; `seconds` limits the decisions over which growth is measured."""
+    progress("memory and its growth")
     code = Path(__file__).with_name("resident.py").read_text("utf-8")
     out = run_python(code, str(model.path), str(EXPERIENCES), str(DECISIONS), str(seconds))
     found = json.loads(out)

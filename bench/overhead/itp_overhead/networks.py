@@ -1,4 +1,4 @@
-"""Networks to measure: a random one as an ONNX file, and a model's twin in PyTorch."""
+"""Networks for measurements and tests: a random one as an ONNX file, and a model's counterpart in PyTorch."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def dense_chain(
     Parameters
     ----------
     metadata : dict, optional
-        Kept inside the file as JSON, under the key "itp".
+        Stored inside the file as JSON, under the key "itp".
     bias : float
-        Of every unit of the last layer.
+        Bias of every unit of the last layer.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def dense_chain(
 
 
 def layers_of(model: Model) -> list[Layer]:
-    """The dense layers that a model computes; random ones of the reference shape for any other."""
+    """A model's dense layers; random ones of the reference shape if it is not a chain of dense layers."""
     if model.net is not None:
         return dense_layers(read_graph(model.path.read_bytes()), STATE_DIM)
     rng = np.random.default_rng(0)
@@ -87,12 +87,12 @@ def layers_of(model: Model) -> list[Layer]:
 
 
 def has_torch() -> bool:
-    """Whether PyTorch is installed; it is not loaded."""
+    """Whether PyTorch is installed; does not import it."""
     return importlib.util.find_spec("torch") is not None
 
 
 def torch_forward(layers: list[Layer], states: NDArray[np.float32]) -> Callable[[], Any]:
-    """An eager forward pass of these states through these layers, in PyTorch."""
+    """A call of the eager forward pass of these states in PyTorch."""
     import torch
 
     modules: list[torch.nn.Module] = []
@@ -107,7 +107,7 @@ def torch_forward(layers: list[Layer], states: NDArray[np.float32]) -> Callable[
 
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
-    """As onnxruntime has it here: PyTorch computes in the calling thread alone."""
+    """Let PyTorch compute in the calling thread alone, as onnxruntime does here."""
     if not has_torch():
         yield
         return

@@ -24,7 +24,7 @@ _POINTS = 1000
 
 
 def write(measured: Decisions, path: Path) -> None:
-    """Draw into a .png or .svg file."""
+    """Write the chart to a .png or .svg file."""
     figure = distributions(measured)
     if path.suffix.lower() == ".svg":
         write_text(path, svg(figure))
@@ -36,7 +36,7 @@ def write(measured: Decisions, path: Path) -> None:
 
 
 def distributions(measured: Decisions) -> Figure:
-    """The share of calls that took longer than so many microseconds, a panel for every condition."""
+    """A panel for every condition: the share of calls that took longer, over time in microseconds."""
     shown = [condition for condition in measured.conditions if condition.timings]
     columns = min(_COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
@@ -58,7 +58,7 @@ def distributions(measured: Decisions) -> Figure:
 
 def _draw(axes: Axes, condition: Condition) -> None:
     for k, timing in enumerate(condition.timings):
-        # Evenly over the logarithm of the rank, from the longest call on: the tail whole, the rest thinned.
+        # Points spread evenly over the logarithm of the rank keep the tail whole and thin out the rest.
         ordered = np.sort(timing.times_ns)[::-1] * 1e-3
         ranks = np.unique(np.geomspace(1, len(ordered), _POINTS).astype(int))
         colour = SERIES[k] if k < len(SERIES) else INK

@@ -1,6 +1,6 @@
-"""The memory of a process that decides; run as a process of its own, it prints JSON.
+"""Memory of a process that decides: a program that measures itself and prints JSON.
 
-``memory`` gives its text to a fresh interpreter, so that nothing is loaded before it is measured.
+``memory`` passes the text of this file to a fresh interpreter, so that nothing else is loaded in it.
 """
 
 import json
@@ -12,7 +12,7 @@ import numpy as np
 
 
 def resident_bytes() -> int:
-    """Of this process, now; at its most where the system does not tell."""
+    """Resident set of this process; its peak where the system tells nothing else."""
     try:
         lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     except OSError:
@@ -24,7 +24,7 @@ def resident_bytes() -> int:
 
 
 def main(model: str, experiences: int, decisions: int, seconds: float) -> None:
-    """Load one thing after the other, then decide."""
+    """Load one part after the other, then decide for a while."""
     resident = [resident_bytes()]
 
     import itp

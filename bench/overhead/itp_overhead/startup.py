@@ -1,4 +1,4 @@
-"""How long ``import itp`` takes in a fresh process."""
+"""Time of ``import itp`` in a fresh process."""
 
 from __future__ import annotations
 
@@ -22,23 +22,28 @@ print(with_numpy - start, perf_counter() - with_numpy)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Startup:
-    """Seven fresh processes: milliseconds of ``import numpy``, and of ``import itp`` after it."""
+    """Milliseconds of ``import numpy``, and of ``import itp`` after it, in each of seven fresh processes."""
 
     numpy_ms: list[float]
     itp_ms: list[float]
 
     @property
     def numpy_median_ms(self) -> float:
-        """Of the seven."""
+        """Median time of ``import numpy``."""
         return statistics.median(self.numpy_ms)
 
     @property
     def itp_median_ms(self) -> float:
-        """Of the seven, on top of NumPy."""
+        """Median time of ``import itp`` after NumPy."""
         return statistics.median(self.itp_ms)
 
+    @property
+    def total_median_ms(self) -> float:
+        """Median time of both together."""
+        return statistics.median(map(sum, zip(self.numpy_ms, self.itp_ms, strict=True)))
+
     def as_dict(self) -> dict[str, Any]:
-        """The figures by name, ready for JSON."""
+        """For JSON."""
         return {
             "numpy_median_ms": self.numpy_median_ms,
             "itp_median_ms": self.itp_median_ms,
@@ -48,7 +53,7 @@ class Startup:
 
 
 def measure(progress: Callable[[str], object] = lambda _: None) -> Startup:
-    """Import in seven processes, one after the other."""
+    """Import in one process after the other."""
     runs = []
     for k in range(RUNS):
         progress(f"start-up, {k + 1} of {RUNS}")

@@ -1,4 +1,4 @@
-"""All that ``itp bench`` measures, in one process and one run."""
+"""Everything that ``itp bench`` measures, in one process and one run."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ SHARES = {
     "replay": 0.08,
     "simulator": 0.06,
 }
-"""Of the time to measure in; start-up takes what seven processes take."""
+"""Share of the measuring time of each section; start-up takes as long as its seven processes."""
 
 SECTIONS = tuple(SHARES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """One run; what was not asked for is None."""
+    """Results of one run; sections that were not asked for are None."""
 
     model: Model
     seconds: float
@@ -40,7 +40,7 @@ class Measured:
     simulator: simulation.Simulation | None
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures by name, ready for JSON; sections that were not asked for are left out."""
+        """For JSON; sections that were not asked for are left out."""
         sections = {name: getattr(self, name) for name in SECTIONS}
         return {
             "machine": self.machine,
@@ -65,18 +65,18 @@ def measure(
     only: Collection[str] = SECTIONS,
     progress: Callable[[str], object] = lambda _: None,
 ) -> Measured:
-    """Measure the sections of `only`, which share the seconds.
+    """Measure the sections in `only`, which share the time.
 
     Parameters
     ----------
     model : str or path
         A shipped model's name, or an ONNX file.
     seconds : float
-        To measure in; what it takes to start processes and to fill buffers comes on top.
+        Measuring time; starting processes and filling buffers comes on top.
     calls : int
-        At most so many of each kind under each condition.
+        The most calls of each subject under each condition.
     progress : callable
-        Told each measurement as it begins.
+        Called with the name of each measurement before it starts.
     """
     loaded = load_model(model)
     described, versions = machine.describe(), machine.versions()
@@ -92,7 +92,7 @@ def measure(
         calls=calls,
         machine=described,
         versions=versions,
-        # Processes first: nothing of ours is warm or busy yet.
+        # Processes first, while this one is idle.
         startup=section("startup", lambda _: startup.measure(progress)),
         memory=section("memory", lambda s: memory.measure(loaded, seconds=s, progress=progress)),
         decisions=section(

@@ -1,4 +1,4 @@
-"""What ``itp bench`` prints for people."""
+"""The tables that ``itp bench`` prints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itp._util.console import table as plain_table
 from itp_overhead.batches import Batches
 from itp_overhead.decisions import BARE, Decisions
 from itp_overhead.memory import EXPERIENCES, Memory
-from itp_overhead.replay import OURS, STORED, Replay
+from itp_overhead.replay import ITP, Replay
 from itp_overhead.simulation import N_ENVS, Simulation
 from itp_overhead.startup import RUNS, Startup
 from itp_overhead.suite import Measured
@@ -19,7 +19,7 @@ _NONE = "-"
 
 
 def print_tables(measured: Measured, console: Console) -> None:
-    """All sections that were measured, one table each."""
+    """Print a table for each section that was measured."""
     machine = measured.machine
     versions = ", ".join(f"{name} {version}" for name, version in measured.versions.items() if version)
     lines = (
@@ -54,7 +54,7 @@ def _table(title: str, *figures: str) -> Table:
 
 
 def _decisions(decisions: Decisions, console: Console) -> None:
-    table = _table("decisions, us a call", "calls", "p50", "p99", "p99.9", "worst", "bare/it")
+    table = _table("decisions, us a call", "calls", "p50", "p99", "p99.9", "worst", "bare/this")
     absent = dict(decisions.absent)
     for condition in decisions.conditions:
         if condition.not_measured is not None:
@@ -77,7 +77,7 @@ def _decisions(decisions: Decisions, console: Console) -> None:
 
 def _batches(batches: Batches, console: Console) -> None:
     names = [timing.name for timing in batches.batches[0].timings]
-    table = _table("batches, states/s", *names, "it/bare")
+    table = _table("batches, states/s", *names, "this/bare")
     for batch in batches.batches:
         rates = [batch.states_per_s(timing) for timing in batch.timings]
         ratio = rates[0] / rates[names.index(BARE)]
@@ -93,12 +93,12 @@ def _memory(memory: Memory, console: Console) -> None:
         ("+ import itp", memory.itp_mb),
         (f"+ a partitioner with the model ({memory.engine} engine)", memory.partitioner_mb),
         (f"+ a replay buffer of {EXPERIENCES:,} experiences, full", memory.replay_mb),
-        ("all that ITP adds", memory.added_mb),
+        ("sum of what ITP adds", memory.added_mb),
         (f"growth over {memory.decisions:,} decisions", memory.grown_mb),
     ):
         table.add_row(name, f"{mb:.1f}")
     console.print(table, "")
-    console.print(f"Python holds {memory.grown_blocks:,} more blocks of memory after these decisions\n")
+    console.print(f"growth of Python's memory blocks over these decisions: {memory.grown_blocks:,}\n")
 
 
 def _startup(startup: Startup, console: Console) -> None:
@@ -109,18 +109,18 @@ def _startup(startup: Startup, console: Console) -> None:
 
 
 def _replay(replay: Replay, console: Console) -> None:
-    title = f"replay buffer of {STORED:,} transitions, us a call"
-    table = _table(title, "calls", "p50", "p99", "p99.9", "worst", "it/itp")
+    title = f"replay buffer of {replay.stored:,} transitions, us a call"
+    table = _table(title, "calls", "p50", "p99", "p99.9", "worst", "this/itp")
     for call, timings in replay.timings.items():
         table.add_row(call, style="bold")
-        ours = next(timing for timing in timings if timing.name == OURS)
+        itp_us = next(timing.p50_us for timing in timings if timing.name == ITP)
         for timing in timings:
             table.add_row(
                 f" {timing.name}",
                 f"{timing.calls:,}",
                 *map(_us, (timing.p50_us, timing.quantile_us(0.99), timing.quantile_us(0.999))),
                 _us(timing.worst_us),
-                _times(timing.p50_us / ours.p50_us),
+                _times(timing.p50_us / itp_us),
             )
         table.add_section()
     console.print(table, "")
@@ -132,6 +132,7 @@ def _simulator(simulation: Simulation, console: Console) -> None:
     table.add_row("random actions", f"{simulation.random_per_s:,.0f}")
     table.add_row("least completion time", f"{simulation.least_completion_time_per_s:,.0f}")
     console.print(table, "")
+    console.print(f"reading the experiences of a step takes {simulation.experiences_share:.2f} of its time\n")
 
 
 def _absent(absent: dict[str, str], console: Console) -> None:

@@ -1,4 +1,7 @@
-"""Single calls timed in short turns, so that what else the machine does hits all of them alike."""
+"""Times of single calls, taken in short turns so that other load on the machine affects all subjects alike.
+
+Imports NumPy alone: ``bench/check.py --baseline`` also loads it beside other versions of ITP.
+"""
 
 from __future__ import annotations
 
@@ -14,55 +17,62 @@ from numpy.typing import NDArray
 
 ROUNDS = 10
 _WARM_UP = 0.05
-"""Calls before each turn that do not count, as a share of its calls."""
+"""Share of a turn's calls that are made before it and not counted."""
 
 _clock_ns = time.perf_counter_ns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What is timed, call by call."""
+    """A call to be timed.
+
+    Attributes
+    ----------
+    name : str
+    call : callable
+    after : callable
+        Takes the result of each call; its time does not count.
+    times_ns : callable, optional
+        Times the calls itself, where the interpreter would take longer than they do: takes the number of
+        calls and a limit in nanoseconds, and returns the nanoseconds of each call made, int64[calls].
+    """
 
     name: str
     call: Callable[[], Any]
-    settle: Callable[[Any], object] = lambda _: None
-    """Takes the result of each call, outside of its time."""
+    after: Callable[[Any], object] = lambda _: None
     times_ns: Callable[[int, int], NDArray[np.int64]] | None = None
-    """Makes so many calls, until so many nanoseconds are over, and times each itself: where the interpreter
-    would take longer than they do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Wall-clock times of single calls."""
+    """Wall-clock times of single calls, in nanoseconds."""
 
     name: str
     times_ns: NDArray[np.int64] = field(repr=False)
 
     @property
     def calls(self) -> int:
-        """How many there were."""
+        """Number of calls."""
         return len(self.times_ns)
 
     @property
     def p50_us(self) -> float:
-        """Median."""
+        """Median time of a call."""
         return float(np.median(self.times_ns)) * 1e-3
 
     @property
     def worst_us(self) -> float:
-        """The longest."""
+        """Time of the longest call."""
         return float(self.times_ns.max()) * 1e-3
 
     def quantile_us(self, share: float) -> float | None:
-        """Time within which that share of the calls was over; None where too few were made to tell."""
-        # A thousandth of the calls are over p99.9: of fewer than a thousand, none.
+        """Time within which this share of the calls ended; None where fewer than one call took longer."""
         if self.calls * (1.0 - share) < 1.0 - 1e-9:
             return None
         return float(np.quantile(self.times_ns, share)) * 1e-3
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures by name, ready for JSON."""
+        """For JSON."""
         return {
             "name": self.name,
             "calls": self.calls,
@@ -81,20 +91,26 @@ def interleave(
     rounds: int = ROUNDS,
     turn: Callable[[Subject], object] = lambda _: None,
 ) -> list[Timing]:
-    """Time the calls of each subject in `rounds` turns, one subject after the other in every round.
+    """Time the calls of each subject in `rounds` rounds, in which every subject has one turn.
 
     Parameters
     ----------
+    subjects : sequence of Subject
     seconds : float
-        For all of them together. Every turn has an equal share of what is left, so slow subjects get the time
-        that fast ones do not use; one call is made in any case.
+        For all subjects together. Each turn has an equal share of the time that is left, so slow subjects
+        get what fast ones do not use. Every turn makes at least one call.
     calls : int
-        At most so many of each subject.
+        The most calls of each subject.
     turn : callable
-        Told whose turn it is.
+        Called with each subject before its turn.
+
+    Returns
+    -------
+    list of Timing
+        In the order of `subjects`.
     """
     rounds = min(rounds, calls)
-    a_turn = calls // rounds
+    calls_a_turn = calls // rounds
     times_ns: dict[str, list[NDArray[np.int64]]] = {subject.name: [] for subject in subjects}
     turns_left = rounds * len(subjects)
     end_ns = _clock_ns() + int(seconds * 1e9)
@@ -104,16 +120,16 @@ def interleave(
                 turn(subject)
                 limit_ns = max(0, end_ns - _clock_ns()) // turns_left
                 turns_left -= 1
-                _time(subject, int(a_turn * _WARM_UP), int(limit_ns * _WARM_UP))
-                times_ns[subject.name].append(_time(subject, a_turn, limit_ns))
+                _time(subject, int(calls_a_turn * _WARM_UP), int(limit_ns * _WARM_UP))
+                times_ns[subject.name].append(_time(subject, calls_a_turn, limit_ns))
     return [Timing(name, np.concatenate(parts)) for name, parts in times_ns.items()]
 
 
 def _time(subject: Subject, calls: int, limit_ns: int) -> NDArray[np.int64]:
-    """Nanoseconds of each call; at least one."""
+    """Nanoseconds of each call; at least one is made."""
     if subject.times_ns is not None:
         return subject.times_ns(max(1, calls), limit_ns)
-    call, settle, clock = subject.call, subject.settle, _clock_ns
+    call, after, clock = subject.call, subject.after, _clock_ns
     taken = np.empty(max(1, calls), dtype=np.int64)
     end = clock() + limit_ns
     made = 0
@@ -122,7 +138,7 @@ def _time(subject: Subject, calls: int, limit_ns: int) -> NDArray[np.int64]:
         result = call()
         stop = clock()
         taken[made - 1] = stop - start
-        settle(result)
+        after(result)
         if stop > end:
             break
     return taken[:made]
@@ -130,10 +146,11 @@ def _time(subject: Subject, calls: int, limit_ns: int) -> NDArray[np.int64]:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    collecting = gc.isenabled()
+    """Keep Python's garbage collector off."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if collecting:
+        if was_enabled:
             gc.enable()
