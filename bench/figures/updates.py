@@ -1,0 +1,58 @@
+"""An update of the trainer's learner beside one of Stable-Baselines3's DQN, of the same network and batch."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from figures import subjects
+from itp_overhead.load import NotMeasured
+from itp_overhead.networks import one_torch_thread
+from itp_overhead.timing import Subject, interleave
+
+ITP = "itp"
+PEER = "stable_baselines3"
+_NEEDED = ("torch", PEER, "gymnasium")
+_STORED = 4_000
+_CALLS = 100_000
+
+
+def measure(batch_sizes: Sequence[int], *, seconds: float) -> dict[int, dict[str, float]]:
+    """Median microseconds of an update, by batch size and library.
+
+    Raises
+    ------
+    NotMeasured
+        A package is missing; the text says which.
+    """
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise NotMeasured(f"{missing[0]} is not installed")
+    medians = {}
+    with one_torch_thread():
+        for size in batch_sizes:
+            both = [
+                Subject(name=ITP, call=subjects.update(size).call),
+                Subject(name=PEER, call=stable_baselines3_update(size)),
+            ]
+            timings = interleave(both, seconds=seconds / len(batch_sizes), calls=_CALLS)
+            medians[size] = {timing.name: timing.p50_us for timing in timings}
+    return medians
+
+
+def stable_baselines3_update(batch_size: int) -> Callable[[], Any]:
+    """A gradient step of its DQN on one batch, after some thousand steps of the environment."""
+    import gymnasium
+    import stable_baselines3
+
+    model = stable_baselines3.DQN(
+        "MlpPolicy",
+        gymnasium.make("itp.sim.gym:itp/Partition-v0", scenario="mixed"),
+        batch_size=batch_size,
+        learning_starts=_STORED + 1,
+        policy_kwargs={"net_arch": [128, 128, 64]},
+        device="cpu",
+    )
+    model.learn(_STORED)
+    return lambda: model.train(1, batch_size)
