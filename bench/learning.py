@@ -1,11 +1,11 @@
-"""How long until a learner is as good as the best classical rule: ITP's beside Stable-Baselines3's DQN.
+"""Learning time until a learner is as good as the best classical rule: ITP's beside Stable-Baselines3's DQN.
 
     python bench/learning.py [--service-order fifo] [--limit 600] [--json]
 
-Both learn in the same scenario, with the same network, on one core, and are judged in the same worlds, which
-neither learns in; judging does not count as learning time. Stable-Baselines3 has its own defaults but for
-the network, the learning rate 0.001 and the batch size 32, as `--preset mission`; each stops when it gets
-there, or at --limit seconds of learning.
+Both learn in the same scenario, with the same network, on one core, and are judged in the same worlds, in
+which neither learns. Judging does not count as learning time. Stable-Baselines3 has its own defaults except
+for the network, the learning rate 0.001 and the batch size 32, as `--preset mission`. Each stops when it is
+as good as the rule, or after --limit seconds of learning.
 """
 
 import argparse
@@ -29,7 +29,7 @@ JUDGED_EVERY_S = 2.0
 
 
 class EnoughError(Exception):
-    """As good as the best rule, or out of time."""
+    """The learner is as good as the best rule, or out of time."""
 
 
 def best_classical(validation: Validation) -> tuple[str, float]:
@@ -38,7 +38,7 @@ def best_classical(validation: Validation) -> tuple[str, float]:
 
 
 def itp(config: TrainingConfig, goal: float, limit_s: float) -> list[tuple[float, float]]:
-    """(seconds of learning, slowdown) after every round, until the goal."""
+    """(seconds of learning, slowdown) of ITP's trainer after every round, until the goal."""
     trainer = Trainer(config, CPU)
     curve = []
     spent_s = 0.0
@@ -56,7 +56,7 @@ def itp(config: TrainingConfig, goal: float, limit_s: float) -> list[tuple[float
 
 
 def stable_baselines3(config: TrainingConfig, goal: float, limit_s: float) -> list[tuple[float, float]]:
-    """The same of its DQN."""
+    """The same of Stable-Baselines3's DQN, every few seconds."""
     validation = Validation(config, CPU)
     curve = []
 

@@ -1,7 +1,7 @@
-"""The simulator against the real kernel: completion times of single tasks, every action, case by case.
+"""The simulator against the real kernel: completion times of single tasks, for every action.
 
-Measures in a wanlab (root, about half an hour), or reads what was measured before; simulates the same
-scenario, size, action and moment; prints for every scenario how far the two are apart.
+Measures in a wanlab (as root, in about half an hour), or reads earlier measurements; simulates the same
+scenario, size, action and time; prints for every scenario how far the two are apart.
 
     sudo .venv/bin/python bench/lab/compare.py --wanlab DIR
     .venv/bin/python bench/lab/compare.py --wanlab DIR --measured bench/lab/measured.jsonl
@@ -33,7 +33,7 @@ TARGET_ERROR, TARGET_RANK = 0.15, 0.90
 
 
 class Group(NamedTuple):
-    """What one simulator runs at once: all actions of one task."""
+    """The cases that are simulated together: one task with all actions."""
 
     scenario: str
     cc: str
@@ -56,7 +56,7 @@ class Row:
 
 
 def read(lines: Iterable[str]) -> tuple[dict[str, Any], dict[Group, dict[int, float]]]:
-    """What was said about the measurement, and the median measured time of every action in every group."""
+    """The description of the measurement, and the median time of every action in every group."""
     about: dict[str, Any] = {}
     times: dict[Group, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for line in lines:
@@ -73,7 +73,7 @@ def read(lines: Iterable[str]) -> tuple[dict[str, Any], dict[Group, dict[int, fl
 
 
 def described(wanlab: Path, group: Group) -> dict[str, Any]:
-    """The lab's scenario with one task at the group's moment; files by their absolute paths."""
+    """The lab's scenario with one task at the group's time, and absolute paths of files."""
     folder = wanlab / "scenarios"
     scenario: dict[str, Any] = json.loads((folder / f"{group.scenario}.json").read_text())
     for path in scenario["paths"]:
@@ -91,7 +91,7 @@ def described(wanlab: Path, group: Group) -> dict[str, Any]:
 
 
 def simulate(wanlab: Path, group: Group, actions: Sequence[int]) -> NDArray[np.float64]:
-    """Completion times in seconds, float64[seeds, actions]: every action meets the same worlds."""
+    """Completion times in seconds, float64[seeds, actions], in the same worlds for every action."""
     scenario = scenarios.load(described(wanlab, group))
     seeds = np.repeat(np.asarray(SEEDS, dtype=np.uint64), len(actions))
     sim = Simulator(scenario, seeds=seeds, min_chunk_bytes=1)
@@ -115,23 +115,23 @@ def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 
 def compare(wanlab: Path, measured: dict[Group, dict[int, float]]) -> tuple[list[Row], list[dict[str, Any]]]:
-    """The table, and every case behind it."""
+    """The rows of the table, and all cases."""
     errors: dict[tuple[str, str], list[float]] = defaultdict(list)
     correlations: dict[tuple[str, str], list[float]] = defaultdict(list)
     cases: list[dict[str, Any]] = []
     for group, by_action in measured.items():
         actions = list(by_action)
-        ours = np.median(simulate(wanlab, group, actions), axis=0)
-        theirs = np.array([by_action[action] for action in actions])
+        simulated = np.median(simulate(wanlab, group, actions), axis=0)
+        measured_s = np.array([by_action[action] for action in actions])
         key = (group.scenario, group.cc)
-        errors[key].extend(ours / theirs - 1)
+        errors[key].extend(simulated / measured_s - 1)
         # Times that agree to four digits are equal: equal paths must not be ranked by rounding errors.
-        rounded = np.array([float(f"{t:.4g}") for t in ours])
+        rounded = np.array([float(f"{t:.4g}") for t in simulated])
         if len(actions) >= LEAST_ACTIONS:
-            correlations[key].append(spearman(rounded, theirs))
+            correlations[key].append(spearman(rounded, measured_s))
         cases += [
             group._asdict() | {"action": action, "measured_s": float(t), "simulated_s": float(s)}
-            for action, t, s in zip(actions, theirs, ours, strict=True)
+            for action, t, s in zip(actions, measured_s, simulated, strict=True)
         ]
     rows = [
         Row(
@@ -157,7 +157,7 @@ def _rank(correlation: float) -> str:
 
 
 def markdown(about: dict[str, Any], rows: list[Row], cases: list[dict[str, Any]]) -> str:
-    """The results as a page."""
+    """The results as Markdown."""
     lines = [
         "# Simulated against measured completion times",
         "",
@@ -202,7 +202,7 @@ def markdown(about: dict[str, Any], rows: list[Row], cases: list[dict[str, Any]]
 
 
 def main() -> None:
-    """Measure or read, simulate, print, and write the page."""
+    """Measure or read, simulate, then print and write the results."""
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument(
         "--wanlab", type=Path, metavar="DIR", help="folder of wanlab.py and its scenarios (needed)"

@@ -2,7 +2,8 @@
 
 A sender in namespace a and a receiver in namespace b (two processes, one clock) move one task over one fresh
 TCP connection a path. The handshakes are done before the clock starts; it stops when the receiver has read
-the last byte of the last chunk. Chunks are proportional to the paths' nominal rates. One JSON line a case.
+the last byte of the last chunk. Chunks are proportional to the paths' nominal rates. A case is a line of
+JSON.
 
     sudo python3 bench/lab/measure.py --wanlab DIR --out raw.jsonl --stage singles actions warm
 """
@@ -46,7 +47,7 @@ STUCK_S = 90.0
 
 @dataclass(kw_only=True)
 class Case:
-    """What is measured: one task, one action."""
+    """One task sent by one action."""
 
     scenario: str
     cc: str
@@ -59,13 +60,13 @@ class Case:
 
 @dataclass(kw_only=True)
 class Result:
-    """One case as measured."""
+    """What was measured of a case."""
 
     case: Case
     chunk_bytes: list[int]
     time_s: float
     stream_s: list[float]
-    start_s: float | None  # the offset as it really was
+    start_s: float | None  # the actual offset
     retransmitted: list[int]  # segments
     final_cwnd: list[int]
     progress: list[list[tuple[int, float]]] = field(
@@ -73,7 +74,7 @@ class Result:
     )  # bytes read, seconds since the start
 
     def line(self, *, progress: bool) -> str:
-        """As JSON."""
+        """A line of JSON."""
         row = asdict(self.case) | {k: v for k, v in asdict(self).items() if k not in ("case", "progress")}
         if progress:
             row["progress"] = self.progress
@@ -89,7 +90,7 @@ def _rounded(value: Any) -> Any:
 
 
 def load_wanlab(folder: Path) -> ModuleType:
-    """The lab's module, from its folder."""
+    """Import the lab's module from its folder."""
     spec = importlib.util.spec_from_file_location("wanlab", folder / "wanlab.py")
     if spec is None or spec.loader is None or not (folder / "wanlab.py").exists():
         raise SystemExit(f"measure.py: no wanlab.py in {folder}; name its folder with --wanlab DIR")
@@ -117,23 +118,23 @@ def _real_time(priority: int) -> None:
 # ---- the receiver's process ---
 
 
-def receive(listener: socket.socket, orders: Connection) -> None:
-    """Serve orders: ("accept", n), then ("read", bytes by peer) as often as wanted, then ("close",)."""
+def receive(listener: socket.socket, requests: Connection) -> None:
+    """Serve requests: ("accept", n), any number of ("read", bytes by peer), then ("close",)."""
     _real_time(20)
     buffer = bytearray(256 * 1024)
     streams: dict[str, socket.socket] = {}
     while True:
-        order = orders.recv()
-        if order[0] == "accept":
-            for _ in range(order[1]):
+        request = requests.recv()
+        if request[0] == "accept":
+            for _ in range(request[1]):
                 sock, (peer, _) = listener.accept()
                 sock.setblocking(False)
                 streams[peer] = sock
-            orders.send("all accepted")
-        elif order[0] == "read":
-            orders.send("ready")
-            orders.send(_read(streams, order[1], buffer))
-        elif order[0] == "close":
+            requests.send("all accepted")
+        elif request[0] == "read":
+            requests.send("ready")
+            requests.send(_read(streams, request[1], buffer))
+        elif request[0] == "close":
             for sock in streams.values():
                 sock.close()
             streams.clear()
@@ -144,7 +145,10 @@ def receive(listener: socket.socket, orders: Connection) -> None:
 def _read(
     streams: dict[str, socket.socket], wanted: dict[str, int], buffer: bytearray
 ) -> dict[str, list[tuple[int, float]]] | None:
-    """Read so many bytes from each stream; (bytes, time) at every sqrt(2)-fold and at the last byte."""
+    """Read the wanted bytes of each stream: (bytes, time) at every factor of sqrt(2), and at the last byte.
+
+    None if they have not arrived after ``STUCK_S``.
+    """
     poll = select.epoll()
     by_fd = {streams[peer].fileno(): peer for peer in wanted}
     for fd in by_fd:
@@ -178,7 +182,7 @@ def _read(
 
 
 class Bench:
-    """A lab that is up, and the receiver inside it."""
+    """A running lab with the receiver in it."""
 
     def __init__(self, wanlab: ModuleType, folder: Path, scenario: str, name: str) -> None:
         self.wanlab = wanlab
@@ -189,8 +193,8 @@ class Bench:
         listener = self.lab.socket("b", kind=socket.SOCK_STREAM)
         listener.bind(("0.0.0.0", PORT))
         listener.listen(16)
-        self.orders, theirs = multiprocessing.Pipe()
-        self.receiver = multiprocessing.Process(target=receive, args=(listener, theirs), daemon=True)
+        self.requests, other_end = multiprocessing.Pipe()
+        self.receiver = multiprocessing.Process(target=receive, args=(listener, other_end), daemon=True)
         self.receiver.start()
         listener.close()
         return self
@@ -205,7 +209,7 @@ class Bench:
         return [float(self.lab.params(i, "ab")["rate_mbit"]) for i in self.lab.paths]
 
     def guess_s(self, case: Case) -> float:
-        """About how long a case takes, to leave out the endless ones."""
+        """Rough duration of a case, by which those that take too long are left out."""
         times = []
         for path, chunk in zip(ACTIONS[case.action], self.chunks(case), strict=True):
             p = self.lab.params(path + 1, "ab")
@@ -217,12 +221,12 @@ class Bench:
         return max(times)
 
     def chunks(self, case: Case) -> list[int]:
-        """The case's bytes on each of its paths."""
+        """Bytes of a case on each of its paths."""
         rates = self.rates_mbit()
         return proportional(case.size_bytes, [rates[path] for path in ACTIONS[case.action]])
 
     def _connect(self, paths: Sequence[int], cc: str) -> dict[str, socket.socket]:
-        self.orders.send(("accept", len(paths)))
+        self.requests.send(("accept", len(paths)))
         streams = {}
         for path in paths:
             sock = self.lab.socket("a", path=path + 1)
@@ -230,15 +234,15 @@ class Bench:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.connect((self.wanlab.address(path + 1, "b"), PORT))
             streams[self.wanlab.address(path + 1, "a")] = sock
-        self.orders.recv()
+        self.requests.recv()
         return streams
 
     def _send(
         self, streams: dict[str, socket.socket], chunk: dict[str, int], at_s: float
     ) -> tuple[float, dict[str, list[tuple[int, float]]] | None]:
-        """Send the chunks at a moment of the monotonic clock; when it was, and what the receiver saw."""
-        self.orders.send(("read", chunk))
-        self.orders.recv()
+        """Send the chunks at this time of the monotonic clock: the actual time, and the receiver's answer."""
+        self.requests.send(("read", chunk))
+        self.requests.recv()
         threads = [
             threading.Thread(target=_send_all, args=(sock, PAYLOAD[: chunk[peer]]))
             for peer, sock in streams.items()
@@ -247,7 +251,7 @@ class Bench:
         began = time.monotonic()
         for thread in threads:
             thread.start()
-        seen = self.orders.recv()
+        seen = self.requests.recv()
         for sock in streams.values() if seen is None else ():
             sock.shutdown(socket.SHUT_RDWR)
         for thread in threads:
@@ -255,7 +259,7 @@ class Bench:
         return began, seen
 
     def measure(self, case: Case) -> Result | None:
-        """One case; None when it was still going on after `STUCK_S`."""
+        """Measure a case; None if it was not over after ``STUCK_S``."""
         paths = ACTIONS[case.action]
         if case.offset_s is not None:
             self.lab.restart()
@@ -275,7 +279,7 @@ class Bench:
             at_s = time.monotonic() + case.warm_gap_s
         began, seen = self._send(streams, chunk, at_s)
         info = [sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104) for sock in streams.values()]
-        self.orders.send(("close",))
+        self.requests.send(("close",))
         for sock in streams.values():
             sock.close()
         time.sleep(0.05 + 2 * max(self.lab.params(path + 1, "ab")["delay_ms"] for path in paths) / 1000)
@@ -300,11 +304,11 @@ def _send_all(sock: socket.socket, data: memoryview) -> None:
         sock.sendall(data)
 
 
-# ---- what is measured ---
+# ---- the plan ---
 
 
 def plan(stage: str, scenario: str, cc: str) -> Iterator[Case]:
-    """The cases of one stage: more repeats where chance has a part, fewer where every case waits."""
+    """The cases of a stage, with more repeats where chance plays a part, and fewer where cases take long."""
     if stage == "warm":
         if scenario == "heterogeneous":
             for gap_s, action, size in itertools.product((0.2, 2.0), range(4), (100 * KB, MB, 10 * MB)):
@@ -331,7 +335,7 @@ def plan(stage: str, scenario: str, cc: str) -> Iterator[Case]:
 
 
 def need_root() -> None:
-    """Leave with a clear message unless root."""
+    """Exit with a message unless this process is root's."""
     if os.geteuid():
         raise SystemExit(
             "measuring builds network namespaces and needs root: sudo, or --measured FILE to compare only"
@@ -339,7 +343,7 @@ def need_root() -> None:
 
 
 def about() -> dict[str, str]:
-    """Where and when this is measured: the first line of the raw results."""
+    """Machine and date: the first line of the raw results."""
     cpu = platform.machine()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -363,7 +367,7 @@ def measure_all(
     progress: bool = False,
     name: str = "itpv",
 ) -> None:
-    """Measure, one JSON line a case, added to the file as they come; none longer than about `limit_s`."""
+    """Measure all cases that take at most about `limit_s`, and append a line of JSON for each to a file."""
     need_root()
     wanlab = load_wanlab(folder)
     _real_time(20)
@@ -395,7 +399,7 @@ def main() -> None:
     ap.add_argument("--scenario", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
     ap.add_argument("--cc", nargs="+", choices=CCS, default=list(CCS))
     ap.add_argument("--limit-s", type=float, default=12.0, help="leave out cases that would take longer")
-    ap.add_argument("--progress", action="store_true", help="keep the bytes read over time, too")
+    ap.add_argument("--progress", action="store_true", help="also keep the bytes read over time")
     args = ap.parse_args()
     measure_all(
         args.wanlab,
