@@ -28,7 +28,7 @@ EVERYTHING = MEASURED | {"itp", "itp.experience", "itp.partitioner"}
 MAY_IMPORT = {
     "itp.errors": set(),
     "itp._util": BASE,
-    "itp._core": {"itp.errors"},
+    "itp._core": BASE,
     "itp.actions": CORE,
     "itp.schema": CORE | {"itp.actions"},
     "itp.models": SCHEMA,

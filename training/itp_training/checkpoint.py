@@ -18,6 +18,7 @@ import torch
 
 from itp import PrioritizedReplayBuffer
 from itp._util.files import write_bytes
+from itp._util.messages import brief
 from itp_training.errors import CheckpointError
 
 _MAGIC = b"ITPTRAIN"
@@ -56,7 +57,7 @@ def load(path: Path) -> dict[str, Any]:
     try:
         found = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}") from error
+        raise CheckpointError(f"{path}: cannot be read: {brief(error)}") from error
     if not isinstance(found, dict) or found.get("version") != _VERSION:
         raise CheckpointError(f"{path}: written by another version of `itp train`")
     return found

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from itp._util.messages import brief
 from itp_training import checkpoint
 from itp_training.collect import Collector
 from itp_training.config import TrainingConfig
@@ -262,7 +263,7 @@ class Trainer:
             trainer = cls(TrainingConfig.from_dict(content["config"]), device, path.parent, save_every)
             trainer._restore(content)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"{path}: does not fit: {' '.join(str(error).split())[:300]}") from error
+            raise CheckpointError(f"{path}: does not fit: {brief(error)}") from error
         return trainer
 
     def _restore(self, content: dict[str, Any]) -> None:
@@ -295,7 +296,7 @@ class Trainer:
             self.learner.network.load_state_dict(content["network"])
             self.learner.target.load_state_dict(content["target"])
         except (KeyError, TypeError, RuntimeError) as error:
-            raise CheckpointError(f"{path}: does not fit: {' '.join(str(error).split())[:300]}") from error
+            raise CheckpointError(f"{path}: does not fit: {brief(error)}") from error
         # The network knows more than the teacher, and has its own continuation to look ahead with.
         self.config = replace(mine, teacher_episodes=0)
         self.collector.config = self.config

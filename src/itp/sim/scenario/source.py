@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from itp._util.messages import brief
 from itp.errors import ScenarioError
 from itp.sim.scenario.node import Node
 from itp.sim.scenario.tables import is_file, read_text
@@ -44,7 +45,7 @@ def read_source(source: object) -> tuple[Node, Path]:
     if source in FAMILIES:
         path = _SHIPPED / f"{source}.toml"
     if not is_file(path):
-        raise ScenarioError(f"{str(path)[:200]}: no such file; shipped scenarios are {', '.join(FAMILIES)}")
+        raise ScenarioError(f"{brief(path, 200)}: no such file; shipped scenarios are {', '.join(FAMILIES)}")
     text = read_text(path, "a scenario", _MAX_FILE_BYTES)
     as_json = path.suffix == ".json" or (path.suffix != ".toml" and text.lstrip().startswith("{"))
     try:
@@ -77,6 +78,6 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for key, value in pairs:
         if key in table:
-            raise ValueError(f"the key {key[:60]!r} stands twice in one table")
+            raise ValueError(f"the key {brief(key, 60)!r} stands twice in one table")
         table[key] = value
     return table

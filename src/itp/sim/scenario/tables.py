@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from itp._util.messages import brief
 from itp.errors import ScenarioError
 from itp.sim.scenario.draws import Floats
 from itp.sim.scenario.node import Node, Range
@@ -124,7 +125,7 @@ def find_file(node: Node, base: Path) -> Path:
     """The file a key names, looked up beside the scenario."""
     path = base / node.text("the name of a file")
     if not is_file(path):
-        raise node.fail(f"a file; there is none at {str(path)[:200]}")
+        raise node.fail(f"a file; there is none at {brief(path, 200)}")
     return path
 
 
@@ -152,7 +153,7 @@ def _number(text: str, allowed: Range, place: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or value not in allowed:
-        raise ScenarioError(f"{place}: {text.strip()[:40]!r}: expected {allowed}")
+        raise ScenarioError(f"{place}: {brief(text, 40)!r}: expected {allowed}")
     return value
 
 
@@ -214,12 +215,12 @@ def _csv_traces(path: Path, lines: list[tuple[int, str]]) -> list[Trace]:
     traces = []
     for name, rows in points.items():
         if len(rows) < 2:
-            raise ScenarioError(f"{path}: trace {name[:40]!r}: expected at least two rows")
+            raise ScenarioError(f"{path}: trace {brief(name, 40)!r}: expected at least two rows")
         t_s, mbit = np.array(rows).T
         t_s = t_s - t_s[0]
         traces.append(Trace(t_s, mbit, float(t_s[-1] + np.median(np.diff(t_s)))))
         if traces[-1].loop_s > TIME.high:
-            raise ScenarioError(f"{path}: trace {name[:40]!r}: expected at most {TIME.high:g} s")
+            raise ScenarioError(f"{path}: trace {brief(name, 40)!r}: expected at most {TIME.high:g} s")
     return traces
 
 
