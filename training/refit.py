@@ -16,10 +16,11 @@ import onnx
 
 from itp import Simulator
 from itp._core.choose import Guard
+from itp._core.decider import Served
 from itp._util.command import exit_code
 from itp.errors import ModelError
-from itp.models.load import Model, load_model
-from itp.models.onnxruntime import batch_q_values
+from itp.models.load import load_model
+from itp.models.serving import serve
 from itp.sim.choice import Choice
 from itp_training.config import TrainingConfig
 from itp_training.errors import ConfigError
@@ -32,15 +33,15 @@ class ModelWith:
 
     name = "model"
 
-    def __init__(self, model: Model, guard: Guard | None) -> None:
-        self.model = model
+    def __init__(self, served: Served, guard: Guard | None) -> None:
+        self.served = served
         self.guard = guard
 
     def begin(self, sim: Simulator) -> None:
         """Nothing to prepare."""
 
     def act(self, sim: Simulator) -> Choice:
-        return sim.decide(batch_q_values(self.model, sim.states, native=True), guard=self.guard)
+        return sim.decide(self.served.q_values(sim.states), guard=self.guard)
 
 
 def refit(path: Path) -> None:
@@ -50,7 +51,8 @@ def refit(path: Path) -> None:
         config = TrainingConfig.from_dict(model.metadata["training"]["config"])
     except (KeyError, TypeError, ConfigError) as error:
         raise ModelError(f"{path}: its metadata do not say how it was trained: {error}") from None
-    metadata = {**model.metadata, **fit(lambda guard: ModelWith(model, guard), config)}
+    served = serve(model)
+    metadata = {**model.metadata, **fit(lambda guard: ModelWith(served, guard), config)}
     metadata.pop("sha256", None)
     write_model(path, with_metadata(onnx.load(path), metadata), metadata)
     guard, figures = metadata["guard"], metadata["calibration_figures"]

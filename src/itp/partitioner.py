@@ -13,13 +13,12 @@ import numpy as np
 
 from itp._core.arguments import as_array
 from itp._core.decide import time_edges_s
-from itp._core.decider import STATE_DIM, Decider, FastPath
+from itp._core.decider import Decider, FastPath, Served
 from itp._core.decision import Decision
 from itp._core.reward import RewardWeights
 from itp._core.state import ManualClock, NetworkState
 from itp._core.task import Task
-from itp.models.onnxruntime import ENGINES
-from itp.models.serving import DQNAgent
+from itp.schema import MODEL_STREAMS, SCHEMA, STATE_DIM
 
 # Models, the log and explanations are imported where they are first used: `import itp` stays light.
 if TYPE_CHECKING:
@@ -28,7 +27,8 @@ if TYPE_CHECKING:
     from itp.evaluation.performance import Performance
     from itp.experience.log import ExperienceLog
     from itp.explain import Explanation
-    from itp.models.load import Model
+
+ENGINES = ("auto", "native", "onnxruntime", "heuristic")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,10 +142,9 @@ class TaskPartitioner(FastPath):
         )
         self._heuristic = heuristic
         self._hard_deadlines = hard_deadlines
-        self._agent = DQNAgent(decider, engine)
-        self._engine_name = engine
+        self._wanted_engine = engine
         if model is not None and engine != "heuristic":
-            self._agent.serve(_load(model, decider.network))
+            decider.serve(_served(model, decider.network, engine))
         self._log = None if experience_log is None else _opened_log(experience_log, n_streams)
         self._open(decider)
 
@@ -164,8 +163,8 @@ class TaskPartitioner(FastPath):
     @property
     def engine(self) -> str:
         """What decides: "native", "onnxruntime" or "heuristic"."""
-        self._decider  # noqa: B018 (ClosedError)
-        return self._agent.engine
+        served = self._decider.served
+        return "heuristic" if served is None else served.engine
 
     # --- decisions ---
 
@@ -190,7 +189,7 @@ class TaskPartitioner(FastPath):
         return decisions
 
     def q_values(self, states: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Q-values float32[n, 15] of states float32[n, 20], by whichever engine is faster for so many.
+        """Q-values float32[n, 15] of states float32[n, 20]: to the bit what a decision sees in each state.
 
         Those of a state that is not finite in float32 may not be finite either.
 
@@ -198,9 +197,13 @@ class TaskPartitioner(FastPath):
         ------
         ValueError, TypeError
             There is no model, or the states have another shape.
+        ModelError
+            onnxruntime fails on a state.
         """
-        self._decider  # noqa: B018 (ClosedError)
-        return self._agent.q_values(as_array("states", states, "f", np.float32, (None, STATE_DIM)))
+        served = self._decider.served
+        if served is None:
+            raise ValueError("there are no Q-values without a model; pass model=")
+        return served.q_values(as_array("states", states, "f", np.float32, (None, STATE_DIM)))
 
     def report_outcome(
         self,
@@ -250,7 +253,8 @@ class TaskPartitioner(FastPath):
 
     def metrics(self) -> Metrics:
         """What was decided and reported so far."""
-        decider, model = self._decider, self._agent.model
+        decider = self._decider
+        served = decider.served
         counts = decider.counts()
         outcomes = counts["outcomes"]
         times, seconds = decider.times()
@@ -269,7 +273,7 @@ class TaskPartitioner(FastPath):
             expected_time_error=decider.expected_time_error(),
             total_bytes=counts["bytes_decided"],
             retransmitted_bytes=counts["retransmitted_bytes"],
-            model_version=None if model is None else model.version,
+            model_version=None if served is None else served.version,
             reliability=tuple(decider.reliability_curve()),
             decision_seconds_buckets=tuple(zip(time_edges_s(), accumulate(times), strict=True)),
             decision_seconds_sum=seconds,
@@ -283,10 +287,10 @@ class TaskPartitioner(FastPath):
         ModelError
             The file is bad; the old model goes on serving.
         """
-        network = self._decider.network
-        if self._engine_name == "heuristic":
+        decider = self._decider
+        if self._wanted_engine == "heuristic":
             raise ValueError("engine='heuristic' serves no model; make the partitioner with engine='auto'")
-        self._agent.serve(_load(model, network))
+        decider.serve(_served(model, decider.network, self._wanted_engine))
 
     def evaluate(self, episodes: int = 100, scenario: str = "mixed") -> Performance:
         """What its policy achieves in the simulator, under its service order; nothing of it is touched.
@@ -298,9 +302,9 @@ class TaskPartitioner(FastPath):
 
         if self.n_streams != 4:
             raise ValueError(f"the simulated scenarios have 4 streams; this partitioner has {self.n_streams}")
-        model = self._agent.model
+        served = self._decider.served
         return measure(
-            self._heuristic if model is None else model.path,
+            self._heuristic if served is None else served,
             hard_deadlines=self._hard_deadlines,
             scenario=scenario,
             service_order=self.network.service_order,
@@ -328,12 +332,15 @@ class TaskPartitioner(FastPath):
         self.close()
 
 
-def _load(model: str | os.PathLike[str], network: NetworkState) -> Model:
-    if network.n_streams != 4:
-        raise ValueError(f"a model needs n_streams=4 (state schema 1); got {network.n_streams}")
+def _served(model: str | os.PathLike[str], network: NetworkState, engine: str) -> Served:
+    if network.n_streams != MODEL_STREAMS:
+        raise ValueError(
+            f"a model needs n_streams={MODEL_STREAMS} (state schema {SCHEMA}); got {network.n_streams}"
+        )
     from itp.models.load import load_model
+    from itp.models.serving import serve
 
-    return load_model(model, network.service_order)
+    return serve(load_model(model, network.service_order, engine=engine))
 
 
 def _opened_log(folder: str | os.PathLike[str], n_streams: int) -> ExperienceLog:

@@ -13,11 +13,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 import itp
 from itp._core.qnet import QNet
-from itp.models.chain import NotAChain, dense_layers
+from itp.models.affine import NotAChain
+from itp.models.chain import dense_layers
 from itp.models.load import load_model
 from itp.models.onnx import read_graph
 from itp.models.onnxruntime import runtime
 from itp_overhead import dense_chain
+from onnx_models import graph_file
 
 pytestmark = pytest.mark.core
 
@@ -27,21 +29,6 @@ RNG = np.random.default_rng(7)
 
 def weights(*shape):
     return (RNG.standard_normal(shape) * 0.3).astype(np.float32)
-
-
-def graph_file(path, nodes, constants, *, outputs=15, opset=17, inputs=20):
-    """A model of these operators, from `state` to `q_values`."""
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("state", TensorProto.FLOAT, ["batch", inputs])],
-        [helper.make_tensor_value_info("q_values", TensorProto.FLOAT, ["batch", outputs])],
-        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    helper.set_model_props(model, {"itp": '{"schema": 1}'})
-    onnx.save_model(model, str(path))
-    return path
 
 
 node = helper.make_node
@@ -295,15 +282,6 @@ ALMOST = {
         {"a": A, **SCALES},
         "LayerNormalization",
     ),
-    "a mean over the batch": (
-        [
-            node("MatMul", ["state", "a"], ["h"]),
-            node("ReduceMean", ["h"], ["m"], axes=[0], keepdims=1),
-            node("Sub", ["h", "m"], ["q_values"]),
-        ],
-        {"a": A},
-        "takes the mean over",
-    ),
     "a constant over the constant": (
         [
             node("MatMul", ["state", "a"], ["h"]),
@@ -321,15 +299,6 @@ ALMOST = {
         ],
         {"a": weights(20, 1500), "b": weights(1500, 15)},
         "1500 wide",
-    ),
-    "dropping out": (
-        [
-            node("MatMul", ["state", "a"], ["h"]),
-            node("Dropout", ["h", "ratio", "training"], ["k"]),
-            node("Relu", ["k"], ["q_values"]),
-        ],
-        {"a": A, "ratio": np.float32(0.0), "training": np.bool_(True)},
-        "exported in training mode",
     ),
     "by a dropout's mask": (
         [
@@ -380,6 +349,41 @@ def test_almost_a_chain_is_served_by_onnxruntime_and_told(name, tmp_path, caplog
         itp.native_model(path)
 
 
+REFUSED = {
+    "a mean over the batch": (
+        [
+            node("MatMul", ["state", "a"], ["h"]),
+            node("ReduceMean", ["h"], ["m"], axes=[0], keepdims=1),
+            node("Sub", ["h", "m"], ["q_values"]),
+        ],
+        {"a": A},
+        "takes the mean over",
+        "answers every state alike when asked alone",
+    ),
+    "dropping out": (
+        [
+            node("MatMul", ["state", "a"], ["h"]),
+            node("Dropout", ["h", "ratio", "training"], ["k"]),
+            node("Relu", ["k"], ["q_values"]),
+        ],
+        {"a": A, "ratio": np.float32(0.0), "training": np.bool_(True)},
+        "operator Dropout is in training mode",
+        "operator Dropout is in training mode",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_no_engine_may_serve_is_no_chain_either(name, tmp_path):
+    nodes, constants, why_no_chain, why_refused = REFUSED[name]
+    path = graph_file(tmp_path / "m.onnx", nodes, constants)
+    with pytest.raises(NotAChain, match=re.escape(why_no_chain)):
+        dense_layers(read_graph(path.read_bytes()), 20)
+    for engine in ("auto", "native", "onnxruntime"):
+        with pytest.raises(itp.ModelError, match=re.escape(why_refused)):
+            itp.TaskPartitioner(path, engine=engine)
+
+
 def test_a_forward_pass_that_differs_is_not_used(tmp_path, monkeypatch):
     path = dense_chain(tmp_path / "m.onnx", metadata={"schema": 1})
 
@@ -388,13 +392,13 @@ def test_a_forward_pass_that_differs_is_not_used(tmp_path, monkeypatch):
         layers[1] = (layers[1][0] * np.float32(1.001), layers[1][1])
         return layers
 
-    monkeypatch.setattr("itp.models.load.dense_layers", slightly_wrong)
+    monkeypatch.setattr("itp.models.verification.dense_layers", slightly_wrong)
     model = load_model(path)
     assert model.net is None
     assert "differs from onnxruntime on" in model.why_not_native
     # The same values in another order: within the tolerance where Q-values are all alike, other actions.
     monkeypatch.setattr(
-        "itp.models.load.dense_layers",
+        "itp.models.verification.dense_layers",
         lambda graph, width: [
             *dense_layers(graph, width)[:-1],
             tuple(np.ascontiguousarray(part[::-1]) for part in dense_layers(graph, width)[-1]),
@@ -501,7 +505,7 @@ def test_an_operator_that_makes_more_than_a_file_may_hold(op, how, tmp_path):
     ]
     constants = {"a": A, "one": np.ones((1, 1), np.float32)} | ({} if before else {"n": lengths})
     path = graph_file(tmp_path / "m.onnx", nodes, constants)
-    with pytest.raises(itp.ModelError, match=rf"operator {op} '' makes 1\.2e\+09 values"):
+    with pytest.raises(itp.ModelError, match=rf"operator {op} expands a constant to 1\.2e\+09 values"):
         load_model(path)
 
 

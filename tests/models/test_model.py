@@ -203,6 +203,33 @@ def test_swaps_while_threads_decide(tmp_path, model):
         assert p.metrics().in_flight == 0
 
 
+def test_evaluate_measures_the_model_in_use(tmp_path, model):
+    with itp.TaskPartitioner(model=model) as p:
+        expected = p.evaluate(episodes=2)
+        dense_chain(model, seed=5, metadata={"schema": 1, "version": "another"})
+        assert p.evaluate(episodes=2) == expected
+        p.swap_model(model)
+        assert p.evaluate(episodes=2) != expected
+        model.unlink()
+        assert p.evaluate(episodes=2) != expected
+
+
+def test_q_values_of_a_model_that_fails_in_service(model, monkeypatch):
+    def run():
+        raise RuntimeError("[ONNXRuntimeError] : 1 : FAIL : device lost\n")
+
+    slot = Slot(np.zeros(20, np.float32), np.zeros(15, np.float32), run)
+    proto = onnx.load(str(model))
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(proto, str(model))
+    monkeypatch.setattr(serving, "bound_slot", lambda _session: slot)
+    with itp.TaskPartitioner(model=model, engine="onnxruntime") as p:
+        with pytest.raises(itp.ModelError, match=r"^model v7 failed: device lost$"):
+            p.q_values(np.zeros((2, 20)))
+        assert p.q_values(np.zeros((0, 20))).shape == (0, 15)
+
+
 @pytest.mark.parametrize("broken", ["raises", "nan"])
 def test_a_model_that_fails_in_service_gives_way_to_the_heuristic(model, monkeypatch, caplog, broken):
     state, q_values = np.zeros(20, np.float32), np.full(15, np.nan, np.float32)
@@ -211,7 +238,7 @@ def test_a_model_that_fails_in_service_gives_way_to_the_heuristic(model, monkeyp
         if broken == "raises":
             raise RuntimeError("device lost")
 
-    monkeypatch.setattr(serving, "bound_slot", lambda _: Slot(state, q_values, run))
+    monkeypatch.setattr(serving, "bound_slot", lambda _session: Slot(state, q_values, run))
     with itp.TaskPartitioner(model=model, engine="onnxruntime") as p:
         d = p.partition_task(itp.Task("t", 10**6))
         assert (d.source, d.q_value, d.model_version) == ("heuristic", None, None)

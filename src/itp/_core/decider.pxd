@@ -9,17 +9,19 @@ from itp._core.state cimport NetworkState
 from itp._core.task cimport Task
 
 
-# A model as it is served; immutable, so that a decision that holds a reference has all of it.
+# The model in use, whole and immutable: whoever holds a reference has all of one model.
 cdef class Served:
     cdef Learned learned
     cdef readonly str version
-    cdef readonly QNet net              # None: `lend` gives onnxruntime's buffers
+    cdef readonly QNet net              # None: onnxruntime computes, in a Slot
     cdef readonly Calibration calibration
     cdef readonly Guard guard
-    cdef readonly object origin
-    cdef object lend
-    cdef object failed
+    cdef object make_slot
+    cdef object run_batch               # None: a batch is computed state by state
+    cdef object on_failure
     cdef list idle                      # Slots that no thread is using
+
+    cdef Slot _take_slot(self)
 
 
 # What one run of onnxruntime reads and writes.
@@ -33,7 +35,7 @@ cdef class Decider:
     cdef Core core
     cdef readonly NetworkState network
     cdef readonly RewardWeights weights
-    cdef readonly Served served
+    cdef readonly Served served         # the one owner of the model in use; None: the heuristic decides
     cdef Decision last                  # its next state is the next decision's
 
     cdef Decision _decide(self, Task task)

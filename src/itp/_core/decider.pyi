@@ -20,6 +20,7 @@ class Slot:
     def __new__(
         cls, state: npt.NDArray[np.float32], q_values: npt.NDArray[np.float32], run: Callable[[], object]
     ) -> Self: ...
+    def __call__(self, states: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]: ...
 
 @final
 class Served:
@@ -28,12 +29,12 @@ class Served:
         version: str,
         *,
         net: QNet | None = None,
-        lend: Callable[[], Slot] | None = None,
-        failed: Callable[[Exception], object] | None = None,
+        make_slot: Callable[[], Slot] | None = None,
+        run_batch: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]] | None = None,
+        on_failure: Callable[[Exception], object] | None = None,
         calibration: Calibration | None = None,
         guard: Guard | None = None,
         hard_deadlines: bool = False,
-        origin: object = None,
     ) -> Self: ...
     @property
     def version(self) -> str: ...
@@ -44,7 +45,10 @@ class Served:
     @property
     def guard(self) -> Guard | None: ...
     @property
-    def origin(self) -> Any: ...
+    def hard_deadlines(self) -> bool: ...
+    @property
+    def engine(self) -> str: ...
+    def q_values(self, states: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]: ...
 
 @final
 class Decider:

@@ -34,14 +34,15 @@ from itp._core.state cimport NetworkState, network_unix_s, popcount
 from itp._core.task cimport Task
 
 from itp._core.heuristic import POLICIES as _POLICIES
-from itp.errors import ClosedError, NoStreamError, OutcomeError
+from itp._util.messages import brief
+from itp.errors import ClosedError, ModelError, NoStreamError, OutcomeError
 
 STATE_DIM = MODEL_STATE
 
 
 @cython.final
 cdef class Slot:
-    """The buffers of one run, and the call that runs it.
+    """Buffers for one state and its Q-values, and the call that fills in the latter.
 
     Parameters
     ----------
@@ -49,6 +50,10 @@ cdef class Slot:
         float32[20] and float32[15], C-contiguous: what `run` reads and writes.
     run : callable
         Without arguments.
+
+    Notes
+    -----
+    Thread safety: one thread at a time uses it.
     """
 
     def __cinit__(self, float[::1] state not None, float[::1] q_values not None, run):
@@ -59,38 +64,53 @@ cdef class Slot:
         self.q_values = q_values
         self.run = run
 
+    def __call__(self, const float[:, ::1] states not None):
+        """Q-values float32[n, 15] of states float32[n, 20], one run for each state."""
+        cdef float[:, ::1] found = np.empty((states.shape[0], N_ACTIONS), np.float32)
+        cdef Py_ssize_t i
+        if states.shape[1] != MODEL_STATE:
+            raise ValueError(f"states has {states.shape[1]} columns: expected {STATE_DIM}")
+        for i in range(states.shape[0]):
+            memcpy(&self.state[0], &states[i, 0], MODEL_STATE * sizeof(float))
+            self.run()
+            memcpy(&found[i, 0], &self.q_values[0], N_ACTIONS * sizeof(float))
+        return np.asarray(found)
+
 
 # Never cleared while it can be reached: `learned` points into what it holds.
 @cython.final
 @cython.no_gc_clear
 cdef class Served:
-    """A model as the fast path serves it: by its compiled forward pass, or by onnxruntime.
+    """A model in use: all that deciding by it takes, computed by the compiled forward pass or by onnxruntime.
 
     Parameters
     ----------
     version : str
-        What decisions made with it are marked with.
+        Decisions made with the model carry it.
     net : QNet, optional
-        20 inputs, 15 outputs. Without, `lend` makes a Slot whenever no idle one is left.
-    lend : callable, optional
-    failed : callable, optional
-        Told the exception of a run that failed; the heuristic then decides.
+        The compiled forward pass: 20 inputs, 15 outputs. Without it, onnxruntime computes, in Slots.
+    make_slot : callable, optional
+        Returns a new Slot; called whenever no idle one is left.
+    run_batch : callable, optional
+        Q-values float32[n, 15] of states float32[n, 20], the same bits as a Slot gives state by state.
+        Without it, a batch is computed state by state.
+    on_failure : callable, optional
+        Called with the exception of a run that failed; the heuristic then decides.
     calibration : Calibration, optional
     guard : Guard, optional
     hard_deadlines : bool
         Actions that are planned to miss a deadline are to be closed while another one meets it.
-    origin : object, optional
-        What it was made of: whoever reads `Decider.served` has all of it, or of another, by one reference.
 
     Notes
     -----
-    Thread safety: immutable, but for the Slots, each of which one thread uses at a time.
+    Thread safety: immutable, but for the idle Slots, each of which one thread uses at a time.
     """
 
-    def __cinit__(self, str version not None, *, QNet net=None, lend=None, failed=None,
-                  Calibration calibration=None, Guard guard=None, bint hard_deadlines=False, origin=None):
-        if (net is None) == (lend is None):
-            raise ValueError("either net or lend must be given")
+    def __cinit__(self, str version not None, *, QNet net=None, make_slot=None, run_batch=None,
+                  on_failure=None, Calibration calibration=None, Guard guard=None,
+                  bint hard_deadlines=False):
+        if (net is None) == (make_slot is None):
+            raise ValueError("either net or make_slot must be given")
         if net is not None:
             inputs, *_, outputs = net.widths
             if (inputs, outputs) != (STATE_DIM, N_ACTIONS):
@@ -98,11 +118,11 @@ cdef class Served:
                                  f"expected {STATE_DIM} and {N_ACTIONS}")
         self.version = version
         self.net = net
-        self.lend = lend
-        self.failed = failed
+        self.make_slot = make_slot
+        self.run_batch = run_batch
+        self.on_failure = on_failure
         self.calibration = calibration
         self.guard = guard
-        self.origin = origin
         self.idle = []
         self.learned.forward = NULL
         if net is not None:
@@ -117,6 +137,41 @@ cdef class Served:
 
     def __reduce__(self):
         raise TypeError("a served model cannot be pickled: load it again")
+
+    @property
+    def hard_deadlines(self):
+        """Whether the model asks for actions that miss a deadline to be closed."""
+        return bool(self.learned.hard_deadlines)
+
+    @property
+    def engine(self):
+        """What computes the Q-values: "native" or "onnxruntime"."""
+        return "onnxruntime" if self.net is None else "native"
+
+    def q_values(self, states):
+        """Q-values float32[n, 15] of states float32[n, 20]: to the bit what a decision sees in each state.
+
+        Raises
+        ------
+        ModelError
+            onnxruntime computes, and fails.
+        """
+        cdef Slot slot
+        if self.net is not None:
+            return self.net(states)
+        try:
+            if self.run_batch is not None:
+                return self.run_batch(states)
+            slot = self._take_slot()
+            found = slot(states)
+        except Exception as error:  # onnxruntime's own exceptions derive from Exception alone
+            raise ModelError(f"model {self.version} failed: {brief(error)}") from error
+        self.idle.append(slot)
+        return found
+
+    cdef Slot _take_slot(self):
+        """An idle Slot, or a new one; it goes back to `idle` after a run that did not fail."""
+        return self.idle.pop() if self.idle else self.make_slot()
 
 
 # Nor this one: `core` points into network and model.
@@ -198,7 +253,7 @@ cdef class Decider:
         if self.core.network.n_streams != MODEL_STREAMS:
             raise ValueError(f"a model's {N_ACTIONS} actions are those of {MODEL_STREAMS} streams, "
                              f"not of {self.core.network.n_streams}")
-        # In this order: the next line may let the old model go.
+        # `served` owns what `core` points into. In this order: the next line may free the old model.
         self.core.model = &served.learned
         self.served = served
 
@@ -265,13 +320,13 @@ cdef class Decider:
         cdef const float* q_values = NULL
         self._check(observe_task(&self.core, &d.plan), d.task)
         try:
-            slot = served.idle.pop() if served.idle else served.lend()
+            slot = served._take_slot()
             memcpy(&slot.state[0], d.plan.state, MODEL_STATE * sizeof(float))
             slot.run()
             q_values = &slot.q_values[0]
         except Exception as error:  # onnxruntime's own exceptions derive from Exception alone
-            if served.failed is not None:
-                served.failed(error)
+            if served.on_failure is not None:
+                served.on_failure(error)
         self._check(settle_task(&self.core, &served.learned, ITP_ONNXRUNTIME, q_values, &d.plan), d.task)
         if q_values != NULL:
             served.idle.append(slot)

@@ -95,6 +95,7 @@ def gather(model: str | None) -> dict[str, Any]:
         loaded = load_model(model)
         report["engine"] = "onnxruntime" if loaded.net is None else "native"
         report["why_not_native"] = loaded.why_not_native
+        report["why_one_by_one"] = loaded.why_one_by_one
         report["model"] = str(loaded.path)
         report["model_version"] = loaded.version
         report["model_sha256"] = loaded.sha256

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from itp._core.heuristic import POLICIES
+from itp._core.decider import Served
 from itp.evaluation.metrics import rollout_metrics
 from itp.policies.base import TEST_SEED, Policy
 from itp.policies.episodes import rollouts
 from itp.policies.rules import Rule
-from itp.policies.served import ModelPolicy
+from itp.policies.served import ServedPolicy
 from itp.sim.scenario import load
 
 
@@ -37,7 +36,7 @@ class Performance:
 
 
 def measure(
-    policy: str | os.PathLike[str],
+    policy: str | Served,
     *,
     hard_deadlines: bool | None,
     scenario: str,
@@ -48,8 +47,8 @@ def measure(
 
     Parameters
     ----------
-    policy : str or path
-        One of ``itp._core.heuristic.POLICIES``, or a model's path.
+    policy : str or Served
+        One of ``itp._core.heuristic.POLICIES``, or a model in use.
     hard_deadlines : bool or None
         As for ``TaskPartitioner``.
 
@@ -61,9 +60,9 @@ def measure(
     if isinstance(episodes, bool) or not isinstance(episodes, int) or not 1 <= episodes <= 100_000:
         raise ValueError(f"episodes = {episodes!r}: expected 1 to 100000")
     decides: Policy = (
-        Rule(os.fspath(policy), hard_deadlines=hard_deadlines)
-        if policy in POLICIES
-        else ModelPolicy(policy, hard_deadlines=hard_deadlines)
+        ServedPolicy(policy, hard_deadlines=hard_deadlines)
+        if isinstance(policy, Served)
+        else Rule(policy, hard_deadlines=hard_deadlines)
     )
     world = load(scenario).with_options(service_order=service_order)
     parts = []

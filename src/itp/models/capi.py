@@ -1,4 +1,4 @@
-"""What C and C++ need: where the header is, the table of functions, and models without Python."""
+"""For C and C++: the folder of the header, the table of functions, and models that decide without Python."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from itp._core.capi import api_address, model_address
 from itp._core.decider import Served
 from itp.errors import ModelError
 from itp.models.load import load_model
+from itp.models.serving import serve
 
 __all__ = ["NativeModel", "c_api", "get_include", "native_model"]
 
@@ -19,7 +20,7 @@ class NativeModel:
     Attributes
     ----------
     address : int
-        Of its ``itp_model``; valid as long as this object lives.
+        Address of its ``itp_model``, valid as long as this object lives.
     version, sha256 : str
 
     Notes
@@ -45,8 +46,7 @@ def native_model(model: str | os.PathLike[str], service_order: str = "fifo") -> 
     loaded = load_model(model, service_order)
     if loaded.net is None:
         raise ModelError(f"{loaded.path}: has no compiled forward pass: {loaded.why_not_native}")
-    served = Served(loaded.version, net=loaded.net, calibration=loaded.calibration, guard=loaded.guard)
-    return NativeModel(served, loaded.sha256)
+    return NativeModel(serve(loaded), loaded.sha256)
 
 
 def c_api() -> int:

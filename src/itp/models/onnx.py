@@ -1,12 +1,13 @@
-"""What an ONNX file holds, as far as a chain of dense layers needs it, read without the package ``onnx``.
+"""Operators and constants of an ONNX file, read without the package ``onnx``.
 
 The file comes from outside: every length is checked against the bytes that are there before anything is
-made of it. Fields and their numbers are those of onnx.proto3 (https://github.com/onnx/onnx, IR version 10);
-the encoding is Protocol Buffers' (https://protobuf.dev/programming-guides/encoding).
+allocated for it. Fields and their numbers are those of onnx.proto3 (https://github.com/onnx/onnx, IR
+version 10); the encoding is Protocol Buffers' (https://protobuf.dev/programming-guides/encoding).
 """
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from itp.errors import ModelError
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-# TensorProto.DataType, of what weights, axes and shapes are made.
+# TensorProto.DataType of weights, axes and shapes.
 _DTYPES: dict[int, np.dtype[Any]] = {
     1: np.dtype("<f4"),
     6: np.dtype("<i4"),
@@ -27,7 +28,11 @@ _DTYPES: dict[int, np.dtype[Any]] = {
     11: np.dtype("<f8"),
 }
 _EXTERNAL = 1
+_VALUES_PER_BYTE = 4
+"""At most, in a tensor of any type: the smallest ones take two bits."""
 _MAX_NODES = 10_000
+_MAX_DEPTH = 20
+"""Of graphs within operators, such as the branches of an If."""
 
 Value = int | memoryview
 Attribute = float | int | tuple[int, ...] | npt.NDArray[np.float64]
@@ -46,12 +51,14 @@ class Node:
 
 @dataclass(slots=True)
 class Graph:
-    """Operators in the order of the file, the constants, and the names at the ends."""
+    """Operators in the order of the file, the constants, and the names of inputs and outputs."""
 
     nodes: list[Node] = field(default_factory=list)
     constants: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     inputs: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
+    nested: list[Graph] = field(default_factory=list)
+    """Of the file's own graph alone: all graphs within operators, at any depth, and the functions' bodies."""
 
 
 def read_graph(content: bytes) -> Graph:
@@ -62,84 +69,116 @@ def read_graph(content: bytes) -> Graph:
     ModelError
         The bytes are no ONNX model, are truncated, or claim more than they hold.
     """
+    reader = _Reader()
+    graph = Graph()
     try:
-        graph = Graph()
         # Views of it: a copy of a large model would keep the GIL for long.
         for number, value in _fields(memoryview(content)):
             if number == 7:
-                _read_graph(_as_bytes(value), graph)
+                reader.read_graph(_as_bytes(value), graph)
+            elif number == 25:
+                reader.read_function(_as_bytes(value))
     except (_WireError, UnicodeDecodeError, struct.error) as error:
         raise ModelError(f"not a valid ONNX model: {error}") from None
+    graph.nested = reader.nested
     return graph
 
 
-def _read_graph(content: memoryview, graph: Graph) -> None:
-    for number, value in _fields(content):
-        if number == 1:
-            graph.nodes.append(_node(_as_bytes(value)))
-            if len(graph.nodes) > _MAX_NODES:
-                raise _WireError(f"more than {_MAX_NODES} operators")
-        elif number == 5:
-            name, array = _tensor(_as_bytes(value))
-            if array is not None:
-                graph.constants[name] = array
-        elif number == 11:
-            graph.inputs.append(_name(_as_bytes(value)))
-        elif number == 12:
-            graph.outputs.append(_name(_as_bytes(value)))
+class _Reader:
+    """Reads graphs and what they are made of; counts operators, and collects graphs within them."""
+
+    def __init__(self) -> None:
+        self.nested: list[Graph] = []
+        self.n_nodes = 0
+        self.depth = 0
+
+    def read_graph(self, content: memoryview, graph: Graph) -> None:
+        for number, value in _fields(content):
+            if number == 1:
+                graph.nodes.append(self.node(_as_bytes(value)))
+            elif number == 5:
+                name, array = _tensor(_as_bytes(value))
+                if array is not None:
+                    graph.constants[name] = array
+            elif number == 11:
+                graph.inputs.append(_name(_as_bytes(value)))
+            elif number == 12:
+                graph.outputs.append(_name(_as_bytes(value)))
+            elif number == 15:
+                _check_sparse(_as_bytes(value))
+
+    def read_function(self, content: memoryview) -> None:
+        nodes = [self.node(_as_bytes(value)) for number, value in _fields(content) if number == 7]
+        self.nested.append(Graph(nodes=nodes))
+
+    def node(self, content: memoryview) -> Node:
+        self.n_nodes += 1
+        if self.n_nodes > _MAX_NODES:
+            raise _WireError(f"more than {_MAX_NODES} operators")
+        inputs, outputs, attributes = [], [], {}
+        op = name = domain = ""
+        for number, value in _fields(content):
+            if number == 1:
+                inputs.append(_text(value))
+            elif number == 2:
+                outputs.append(_text(value))
+            elif number == 3:
+                name = _text(value)
+            elif number == 4:
+                op = _text(value)
+            elif number == 5:
+                key, attribute = self.attribute(_as_bytes(value))
+                if attribute is not None:
+                    attributes[key] = attribute
+            elif number == 7:
+                domain = _text(value)
+        if domain not in ("", "ai.onnx"):
+            op = f"{domain}.{op}"
+        return Node(op, name, tuple(inputs), tuple(outputs), attributes)
+
+    def attribute(self, content: memoryview) -> tuple[str, Attribute | None]:
+        """Name and value: a number, integers, or a tensor (several numbers count as one); else None."""
+        name = ""
+        found: Attribute | None = None
+        integers: list[int] = []
+        numbers: list[memoryview] = []
+        for number, value in _fields(content):
+            if number == 1:
+                name = _text(value)
+            elif number == 2:
+                (found,) = struct.unpack("<f", _as_bytes(value))
+            elif number == 3 and isinstance(value, int):
+                found = _signed(value)
+            elif number == 5:
+                found = _tensor(_as_bytes(value))[1]
+            elif number in (6, 11):
+                self.subgraph(_as_bytes(value))
+            elif number == 7:
+                numbers.append(_as_bytes(value))
+            elif number == 8:
+                integers += [_signed(item) for item in _varints(value)]
+            elif number == 22:
+                _check_sparse(_as_bytes(value))
+        if numbers:
+            found = _values(numbers, _DTYPES[1], name)
+        return name, tuple(integers) if integers else found
+
+    def subgraph(self, content: memoryview) -> None:
+        self.depth += 1
+        if self.depth > _MAX_DEPTH:
+            raise _WireError(f"graphs within graphs, more than {_MAX_DEPTH} deep")
+        graph = Graph()
+        self.nested.append(graph)
+        self.read_graph(content, graph)
+        self.depth -= 1
 
 
 def _name(content: memoryview) -> str:
     return next((_text(value) for number, value in _fields(content) if number == 1), "")
 
 
-def _node(content: memoryview) -> Node:
-    inputs, outputs, attributes = [], [], {}
-    op = name = ""
-    for number, value in _fields(content):
-        if number == 1:
-            inputs.append(_text(value))
-        elif number == 2:
-            outputs.append(_text(value))
-        elif number == 3:
-            name = _text(value)
-        elif number == 4:
-            op = _text(value)
-        elif number == 5:
-            key, attribute = _attribute(_as_bytes(value))
-            if attribute is not None:
-                attributes[key] = attribute
-        elif number == 7 and _text(value) not in ("", "ai.onnx"):
-            op = f"{_text(value)}.{op}"
-    return Node(op, name, tuple(inputs), tuple(outputs), attributes)
-
-
-def _attribute(content: memoryview) -> tuple[str, Attribute | None]:
-    """A number, integers, or a tensor, as which several numbers count; None for what no dense layer has."""
-    name = ""
-    found: Attribute | None = None
-    integers: list[int] = []
-    numbers: list[memoryview] = []
-    for number, value in _fields(content):
-        if number == 1:
-            name = _text(value)
-        elif number == 2:
-            (found,) = struct.unpack("<f", _as_bytes(value))
-        elif number == 3 and isinstance(value, int):
-            found = _signed(value)
-        elif number == 5:
-            found = _tensor(_as_bytes(value))[1]
-        elif number == 7:
-            numbers.append(_as_bytes(value))
-        elif number == 8:
-            integers += [_signed(item) for item in _varints(value)]
-    if numbers:
-        found = _values(numbers, _DTYPES[1], name)
-    return name, tuple(integers) if integers else found
-
-
 def _tensor(content: memoryview) -> tuple[str, npt.NDArray[np.float64] | None]:
-    """Name and values, None of a type no weight has; what it claims and what it holds must agree."""
+    """Name and values, None of a type that no weight has; claimed and held lengths must agree."""
     name = ""
     shape: list[int] = []
     kind = 0
@@ -163,18 +202,30 @@ def _tensor(content: memoryview) -> tuple[str, npt.NDArray[np.float64] | None]:
             external = value == _EXTERNAL
     if external:
         raise ModelError(f"tensor {name!r} lies in another file; save the model with its weights inside")
+    claimed = _size(name, shape)
     if kind not in _DTYPES:
+        if claimed > _VALUES_PER_BYTE * len(content):
+            raise _WireError(f"tensor {name!r} claims {claimed} values and holds fewer")
         return name, None
     dtype = _DTYPES[kind]
-    claimed = 1
-    for length in shape:
-        if length < 0:
-            raise _WireError(f"tensor {name!r} has a dimension of {length}")
-        claimed *= length
     array = np.array(items, np.float64) if items else _values(held, dtype, name)
     if len(array) != claimed:
         raise _WireError(f"tensor {name!r} claims {claimed} values and holds {len(array)}")
     return name, array.reshape(shape)
+
+
+def _size(name: str, shape: list[int]) -> int:
+    for length in shape:
+        if length < 0:
+            raise _WireError(f"tensor {name!r} has a dimension of {length}")
+    return math.prod(shape)
+
+
+def _check_sparse(content: memoryview) -> None:
+    """ModelError for a sparse tensor: it claims any size, whatever it holds."""
+    values = [_as_bytes(value) for number, value in _fields(content) if number == 1]
+    name = _tensor(values[0])[0] if values else ""
+    raise ModelError(f"tensor {name!r} is sparse; save the model with dense weights")
 
 
 def _values(pieces: list[memoryview], dtype: np.dtype[Any], name: str) -> npt.NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""onnxruntime as an engine: one pinned thread, in the calling thread, buffers bound once."""
+"""onnxruntime as an engine: sessions on one pinned thread, states one at a time or in batches."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from itp._core.decider import STATE_DIM, Slot
-from itp.actions import N_ACTIONS
+from itp._core.decider import Slot
+from itp._util.messages import brief
+from itp.errors import ModelError
+from itp.schema import N_ACTIONS, STATE_DIM
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from itp.models.load import Model
-
-ENGINES = ("auto", "native", "onnxruntime", "heuristic")
-
-BATCH_FROM = 16
-"""States from which onnxruntime is faster than the compiled forward pass without AVX-512; measured."""
+MAX_BATCH = 256
+"""States in a run: more save next to nothing, and keep the memory of a run bounded."""
 
 
 def runtime() -> Any:
     """The package onnxruntime, imported when it is first asked for, so that ``import itp`` stays light.
 
     From version 1.29 on it reports to its makers by default, from threads of its own, with an identity it
-    keeps on the disk (https://github.com/microsoft/onnxruntime/pull/27379): not from here, unless the
-    variable is set to something else. It counts at the first import: a host that came before has decided.
+    keeps on the disk (https://github.com/microsoft/onnxruntime/pull/27379). Imported from here it does not,
+    unless the variable is set to something else. The first import counts: a host that imported it before has
+    decided.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
@@ -35,26 +34,58 @@ def runtime() -> Any:
     return onnxruntime
 
 
-def bound_slot(model: Model) -> Slot:
-    """Buffers for one state and its Q-values, bound to the model; one thread at a time may run it.
+def open_session(content: bytes) -> Any:
+    """An ``InferenceSession`` of a model file's content: one thread, sequential, on the CPU.
+
+    Raises
+    ------
+    ModelError
+        onnxruntime refuses the content.
+    """
+    ort = runtime()
+    options = ort.SessionOptions()
+    # Explicit counts: one thread that never leaves the caller's, and no affinity to fail on.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 4
+    # One thread waits for no other: with spinning a run takes as long (measured), so nothing spins.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Weights in other files would escape the SHA-256: no folder, no such weights.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+    try:
+        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exceptions derive from Exception alone
+        raise ModelError(f"onnxruntime {ort.__version__} cannot load it: {brief(error)}") from error
+
+
+def bound_slot(session: Any) -> Slot:
+    """Buffers for one state and its Q-values, bound to the session; one thread at a time may use it.
 
     ``run_with_iobinding`` copies nothing and allocates nothing: that saves a third of ``run``.
     """
     state, q_values = np.zeros(STATE_DIM, np.float32), np.zeros(N_ACTIONS, np.float32)
-    binding = model.session.io_binding()
+    binding = session.io_binding()
     binding.bind_input("state", "cpu", 0, np.float32, (1, STATE_DIM), state.ctypes.data)
     binding.bind_output("q_values", "cpu", 0, np.float32, (1, N_ACTIONS), q_values.ctypes.data)
-    return Slot(state, q_values, partial(model.session.run_with_iobinding, binding))
+    return Slot(state, q_values, partial(session.run_with_iobinding, binding))
 
 
-def batch_q_values(model: Model, states: NDArray[np.float32], native: bool) -> NDArray[np.float32]:
-    """Q-values float32[n, 15] of states float32[n, 20], by whichever engine is faster for so many."""
-    if not model.takes_batches:
-        if native and model.net is not None:
-            return model.net(states)
-        rows = [model.session.run(["q_values"], {"state": row[None]})[0] for row in states]
-        return np.concatenate(rows) if rows else np.empty((0, N_ACTIONS), np.float32)
-    if native and model.net is not None and (model.net.kernel == "avx512" or len(states) < BATCH_FROM):
-        return model.net(states)
-    found: NDArray[np.float32] = model.session.run(["q_values"], {"state": states})[0]
-    return found
+def run_batch(session: Any, states: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Q-values float32[n, 15] of states float32[n, 20], ``MAX_BATCH`` of them a run.
+
+    Raises
+    ------
+    ModelError
+        The output has another shape.
+    """
+    q_values = np.empty((len(states), N_ACTIONS), np.float32)
+    for at in range(0, len(states), MAX_BATCH):
+        batch = states[at : at + MAX_BATCH]
+        (found,) = session.run(["q_values"], {"state": batch})
+        if found.shape != (len(batch), N_ACTIONS):
+            raise ModelError(
+                f"answers {len(batch)} states with shape {found.shape}; expected ({len(batch)}, {N_ACTIONS})"
+            )
+        q_values[at : at + MAX_BATCH] = found
+    return q_values

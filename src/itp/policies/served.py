@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from itp._core.choose import Guard
+from itp._core.decider import Served
 from itp.errors import ModelError
-from itp.models.load import Model, find_model, load_model, shipped_models
-from itp.models.onnxruntime import batch_q_values
+from itp.models.load import find_model, load_model, shipped_models
+from itp.models.serving import serve
 from itp.policies.base import HARD_DEADLINES
 from itp.schema import MODEL_STREAMS, SOURCES
 from itp.sim.choice import Choice
@@ -28,6 +29,7 @@ __all__ = [
     "NO_GUARD",
     "SOFT_DEADLINES",
     "ModelPolicy",
+    "ServedPolicy",
     "is_model",
     "model_of",
     "name_apart",
@@ -40,34 +42,86 @@ _SUFFIX = ".onnx"
 _GUARD = SOURCES.index("guard")
 
 
-class ModelPolicy:
-    """What a ``TaskPartitioner`` with this model decides: the same engine, guard and compiled decision.
+class ServedPolicy:
+    """What a ``TaskPartitioner`` decides by a model in use: the same engine, guard and compiled decision.
+
+    Parameters
+    ----------
+    served : Served, optional
+        Without, a subclass sets it in `begin`.
+    guard : bool
+        Heed the model's guard.
+    hard_deadlines : bool, optional
+        Close the actions that are planned to miss the deadline while another one meets it; None: as the
+        model's metadata say.
+
+    Attributes
+    ----------
+    name : str
+    heeds_guard : bool
+    decisions, guarded : int
+        Since `begin`: decisions made, and those that the guard gave to the rule.
+    overruled : ndarray
+        bool[n_envs]: where the guard decided at the last `act`.
+    """
+
+    def __init__(
+        self, served: Served | None = None, *, guard: bool = True, hard_deadlines: bool | None = None
+    ) -> None:
+        self.name = "" if served is None else served.version
+        self.heeds_guard = guard
+        self.hard_deadlines = hard_deadlines
+        self.decisions = self.guarded = 0
+        self.overruled = np.zeros(0, dtype=np.bool_)
+        self._served = served
+
+    @property
+    def has_guard(self) -> bool:
+        """Whether the model in use has a guard that is heeded."""
+        return self._guard is not None
+
+    @property
+    def _guard(self) -> Guard | None:
+        return self._served.guard if self._served is not None and self.heeds_guard else None
+
+    def begin(self, sim: Simulator) -> None:  # noqa: ARG002 (the protocol's)
+        self.decisions = self.guarded = 0
+
+    def act(self, sim: Simulator) -> Choice:
+        served = self._served
+        if served is None:
+            raise RuntimeError("begin() comes before act()")
+        choice = sim.decide(
+            served.q_values(sim.states),
+            guard=self._guard,
+            hard_deadlines=served.hard_deadlines if self.hard_deadlines is None else self.hard_deadlines,
+            source=served.engine,
+        )
+        self.overruled = (choice.sources == _GUARD) & ~sim.done
+        self.decisions += int((~sim.done).sum())
+        self.guarded += int(self.overruled.sum())
+        return choice
+
+
+class ModelPolicy(ServedPolicy):
+    """A model by its name or path, loaded by `begin`.
 
     Parameters
     ----------
     model : str or path
         A shipped name or an ``.onnx`` file; its variant for the simulator's service order is taken.
-    guard : bool
-        Heed the guard in the model's metadata.
-    hard_deadlines : bool, optional
-        Close the actions that are planned to miss the deadline while another one meets it; None: as the
-        model's metadata say.
+    guard, hard_deadlines
+        As for ``ServedPolicy``.
     name : str, optional
         Without: the file's stem, with its suffixes.
 
     Attributes
     ----------
-    name : str
     path : Path
     named : bool
         The name was given; another one may change, to tell files of one name apart.
-    heeds_guard : bool
     spec : str
         What `itp.policies.rules.make` makes this policy of.
-    decisions, guarded : int
-        Since `begin`: decisions made, and those that the guard gave to the rule.
-    overruled : ndarray
-        bool[n_envs]: where the guard decided at the last `act`.
 
     Notes
     -----
@@ -82,6 +136,7 @@ class ModelPolicy:
         hard_deadlines: bool | None = None,
         name: str | None = None,
     ) -> None:
+        super().__init__(guard=guard, hard_deadlines=hard_deadlines)
         deadlines = {None: "", True: HARD_DEADLINES, False: SOFT_DEADLINES}[hard_deadlines]
         self.suffix = suffix = ("" if guard else NO_GUARD) + deadlines
         self.path = Path(os.path.abspath(find_model(model)))
@@ -89,23 +144,9 @@ class ModelPolicy:
         # A shipped model is known by its name, whatever files are called.
         self.named = name is not None or os.fspath(model) in shipped_models()
         self.name = name or self.path.stem + suffix
-        self.heeds_guard = guard
-        self.hard_deadlines = hard_deadlines
-        self.decisions = self.guarded = 0
-        self.overruled = np.zeros(0, dtype=np.bool_)
-        self._model: Model | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_model": None}
-
-    @property
-    def has_guard(self) -> bool:
-        """Whether a guard stands by, as `begin` found it."""
-        return self._guard is not None
-
-    @property
-    def _guard(self) -> Guard | None:
-        return self._model.guard if self._model is not None and self.heeds_guard else None
+        return {**self.__dict__, "_served": None}
 
     def load(self, scenario: Scenario) -> None:
         """Load the model for this scenario's service order.
@@ -120,27 +161,11 @@ class ModelPolicy:
                 f"{self.path}: models decide over {MODEL_STREAMS} streams; "
                 f"{scenario.name} has {scenario.n_streams}"
             )
-        self._model = load_model(self.path, scenario.service_order)
+        self._served = serve(load_model(self.path, scenario.service_order))
 
     def begin(self, sim: Simulator) -> None:
         self.load(sim.scenario)
-        self.decisions = self.guarded = 0
-
-    def act(self, sim: Simulator) -> Choice:
-        model = self._model
-        if model is None:
-            raise RuntimeError("begin() comes before act()")
-        hard = model.hard_deadlines if self.hard_deadlines is None else self.hard_deadlines
-        choice = sim.decide(
-            batch_q_values(model, sim.states, native=True),
-            guard=self._guard,
-            hard_deadlines=hard,
-            source="onnxruntime" if model.net is None else "native",
-        )
-        self.overruled = (choice.sources == _GUARD) & ~sim.done
-        self.decisions += int((~sim.done).sum())
-        self.guarded += int(self.overruled.sum())
-        return choice
+        super().begin(sim)
 
 
 def model_of(spec: str) -> str:
