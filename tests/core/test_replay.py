@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import reference_replay as reference
+from itp import Simulator
 from itp._core.replay.replay import PrioritizedReplayBuffer
 
 pytestmark = pytest.mark.core
@@ -477,6 +478,115 @@ def test_a_bad_sample_changes_nothing(args, error, text, unchanged):
 def test_bad_constructors(kwargs, error, text):
     with pytest.raises(error, match=text):
         PrioritizedReplayBuffer(**{"capacity": 4, **kwargs})
+
+
+def records_of(n, dim=DIM, align=False, first=0):
+    """Transitions as records, among fields that the buffer does not know."""
+    fields = [
+        ("task_id", "S5"),
+        ("next_state", "<f4", (dim,)),
+        ("done", "?"),
+        ("action", "<i4"),
+        ("reward", "<f4"),
+        ("state", "<f4", (dim,)),
+        ("propensity", "<f4"),
+    ]
+    records = np.zeros(n, np.dtype(fields, align=align))
+    for k in range(n):
+        for name, value in transition(first + k, dim).items():
+            records[k][name] = value
+    return records
+
+
+@pytest.mark.parametrize("align", [False, True])
+@pytest.mark.parametrize(("n", "capacity"), [(0, 4), (1, 4), (7, 4), (9, 16), (100, 64)])
+def test_extend_is_add_batch(n, capacity, align, tmp_path):
+    records = records_of(n + 3, align=align, first=2)
+    records.flags.writeable = False
+    views = (records, records[::2], records[::-1], records[1:1], records.view(np.recarray))
+    for priority in (None, 5.0):
+        many, one = (filled(2, capacity, None if priority is None else [priority] * 2) for _ in range(2))
+        for view in views:
+            indexes = one.extend(view)
+            columns = {name: view[name] for name in ("state", "action", "reward", "next_state", "done")}
+            expected = many.add_batch(**columns)
+            assert indexes.dtype == expected.dtype
+            np.testing.assert_array_equal(indexes, expected)
+            assert fingerprint(one, tmp_path / "one") == fingerprint(many, tmp_path / "many")
+        assert bits(one.sample(32)) == bits(many.sample(32))
+
+
+def test_extend_takes_the_simulators_records():
+    sim = Simulator("heterogeneous", n_envs=4, tasks=20, keep_states=True)
+    buffer = PrioritizedReplayBuffer(100, n_actions=15)
+    stored = []
+    while not sim.done.all():
+        sim.step_masks(*sim.choose("random"))
+        stored.append(sim.experiences())
+        buffer.extend(stored[-1])
+    stored = np.concatenate(stored)
+    batch = buffer.sample(64)
+    for name in ("state", "action", "reward", "next_state", "done"):
+        np.testing.assert_array_equal(batch[name], stored[name][batch["indexes"]])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "text"),
+    [
+        ("action", -1, r"action\[2\] = -1: expected 0 to 99"),
+        ("action", 100, r"action\[2\] = 100"),
+        ("reward", np.nan, r"reward\[2\] = nan"),
+        ("reward", np.inf, r"reward\[2\] = inf"),
+        ("state", np.nan, r"state\[2\]"),
+        ("next_state", -np.inf, r"next_state\[2\]"),
+    ],
+)
+def test_extend_refuses_bad_records_whole(field, value, text, unchanged):
+    buffer = filled(3, capacity=8, n_actions=100)
+    records = records_of(4)
+    (records[field] if records[field].ndim == 1 else records[field][:, DIM - 1])[2] = value
+    with unchanged(buffer), pytest.raises(ValueError, match=text):
+        buffer.extend(records)
+
+
+def test_extend_refuses_booleans_that_are_none(unchanged):
+    buffer = filled(3, capacity=8)
+    records = records_of(4)
+    records["done"].view(np.uint8)[3] = 7
+    with unchanged(buffer), pytest.raises(ValueError, match=r"done\[3\] = 7"):
+        buffer.extend(records)
+
+
+def retyped(name, dtype):
+    """Records with one field of another type, or without it."""
+    records = records_of(3)
+    kept = [(other, records.dtype[other]) for other in records.dtype.names if other != name]
+    return np.zeros(3, kept if dtype is None else [*kept, (name, dtype)])
+
+
+@pytest.mark.parametrize(
+    ("records", "error", "text"),
+    [
+        (retyped("state", None), TypeError, "lack the field 'state'"),
+        (retyped("done", None), TypeError, "lack the field 'done'"),
+        (retyped("state", ("<f4", (DIM + 1,))), TypeError, r"\['state'\] is .*4.*: expected .*3"),
+        (retyped("state", ("<f8", (DIM,))), TypeError, r"\['state'\] is .*f8.*: expected .*f4"),
+        (retyped("next_state", "<f4"), TypeError, r"\['next_state'\] is float32"),
+        (retyped("reward", "<f8"), TypeError, r"\['reward'\] is float64: expected float32"),
+        (retyped("reward", ">f4"), TypeError, r"\['reward'\] is >f4: expected float32"),
+        (retyped("action", "<i8"), TypeError, r"\['action'\] is int64: expected int32"),
+        (retyped("done", "u1"), TypeError, r"\['done'\] is uint8: expected bool"),
+        (np.zeros(3), TypeError, "lack the field 'state'"),
+        ([1, 2], TypeError, "lack the field 'state'"),
+        (None, TypeError, "lack the field 'state'"),
+        (records_of(4).reshape(2, 2), ValueError, r"shape \(2, 2\): expected \(n,\)"),
+        (records_of(4)[0], ValueError, r"shape \(\): expected \(n,\)"),
+    ],
+)
+def test_extend_refuses_what_are_no_records(records, error, text, unchanged):
+    buffer = filled(3, capacity=8)
+    with unchanged(buffer), pytest.raises(error, match=text):
+        buffer.extend(records)
 
 
 def test_threads_see_whole_transitions():

@@ -51,3 +51,4 @@ cdef class PrioritizedReplayBuffer:
     cdef int _raise_priority(self, str name, double priority) except -1
     cdef object _add_rows(self, Py_buffer* states, Py_buffer* next_states, object action, object reward,
                           object done, object priority)
+    cdef int _add_records(self, const Py_buffer* view, const Py_ssize_t* at, int64_t[::1] indexes) except -1

@@ -48,6 +48,26 @@ class PrioritizedReplayBuffer:
         done: ArrayLike,
         priority: ArrayLike | None = None,
     ) -> NDArray[np.int64]: ...
+    def extend(self, records: NDArray[np.void]) -> NDArray[np.int64]:
+        """Add records in order: the same as `add_batch` with their fields, without a copy of them.
+
+        Parameters
+        ----------
+        records : numpy.ndarray, shape (n,)
+            Structured, with the fields ``state`` and ``next_state`` (float32[state_dim]), ``action`` (int32),
+            ``reward`` (float32) and ``done`` (bool), as in ``itp.experience.record.record_dtype``; others are
+            left aside.
+
+        Returns
+        -------
+        numpy.ndarray of int64, shape (n,)
+            The indexes of the transitions.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A field is missing or of another type, or a value is not as in `add`; the buffer is unchanged.
+        """
     def sample(
         self,
         batch_size: SupportsIndex,

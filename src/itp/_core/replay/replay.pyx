@@ -3,7 +3,7 @@
 T. Schaul, J. Quan, I. Antonoglou, D. Silver, "Prioritized Experience Replay", ICLR 2016
 (arXiv:1511.05952): the proportional variant, section 3.3 and Algorithm 1.
 """
-from cpython.buffer cimport PyBuffer_Release
+from cpython.buffer cimport PyBUF_STRIDES, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport isfinite, pow
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, realloc
@@ -25,6 +25,17 @@ from itp._core.replay.sumtree cimport SumTree
 
 cdef enum:
     CACHE_LINE = 64
+
+
+cdef bint _finite(const char* items, Py_ssize_t n) noexcept nogil:
+    """Whether n float32, aligned or not, are finite."""
+    cdef Py_ssize_t i
+    cdef float value
+    cdef int bad = 0
+    for i in range(n):
+        memcpy(&value, items + i * sizeof(float), sizeof(float))
+        bad |= not isfinite(value)
+    return not bad
 
 
 @cython.final
@@ -311,6 +322,87 @@ cdef class PrioritizedReplayBuffer:
         self.tree.set_many(self.slots, self.masses, n)
         self.max_priority = largest
         return added
+
+    def extend(self, records):
+        """Add records in order: the same as `add_batch` with their fields, without a copy of them.
+
+        Parameters
+        ----------
+        records : numpy.ndarray, shape (n,)
+            Structured, with the fields ``state`` and ``next_state`` (float32[state_dim]), ``action`` (int32),
+            ``reward`` (float32) and ``done`` (bool), as in ``itp.experience.record.record_dtype``; others are
+            left aside. Values as in `add`.
+
+        Returns
+        -------
+        numpy.ndarray of int64, shape (n,)
+            The indexes of the transitions.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A field is missing or of another type, or a value is not as in `add`; the buffer is unchanged.
+        """
+        cdef Py_ssize_t at[5]
+        cdef Py_ssize_t i
+        cdef Py_buffer view
+        array = np.asarray(records)
+        fields = array.dtype.fields or {}
+        for i, (name, dtype) in enumerate((("state", (np.float32, (self.state_dim,))), ("action", np.int32),
+                                           ("reward", np.float32), ("done", np.bool_),
+                                           ("next_state", (np.float32, (self.state_dim,))))):
+            expected = np.dtype(dtype)
+            if name not in fields:
+                raise TypeError(f"records lack the field {name!r}: expected {expected}")
+            found, at[i] = fields[name][:2]
+            if found != expected:
+                raise TypeError(f"records[{name!r}] is {found}: expected {expected}")
+        if array.ndim != 1:
+            raise ValueError(f"records have shape {array.shape}: expected (n,)")
+        added = np.empty(len(array), dtype=np.int64)
+        self._reserve(len(array))
+        PyObject_GetBuffer(array, &view, PyBUF_STRIDES)
+        try:
+            self._add_records(&view, at, added)
+        finally:
+            PyBuffer_Release(&view)
+        return added
+
+    cdef int _add_records(self, const Py_buffer* view, const Py_ssize_t* at, int64_t[::1] indexes) except -1:
+        """Add rows whose fields lie `at` these bytes: state, action, reward, done, next state."""
+        cdef Py_ssize_t i, n = indexes.shape[0]
+        cdef Outcome outcome
+        cdef uint8_t done
+        cdef double priority = self._default_priority(), mass = self._mass(priority)
+        cdef const char* row = <const char*>view.buf
+        # No Python code runs in here, but to raise.
+        for i in range(n):
+            row = <const char*>view.buf + i * view.strides[0]
+            memcpy(&outcome.action, row + at[1], sizeof(int32_t))
+            memcpy(&outcome.reward, row + at[2], sizeof(float))
+            memcpy(&done, row + at[3], 1)
+            if not 0 <= outcome.action < self.action_limit:
+                raise ValueError(f"action[{i}] = {outcome.action}: expected 0 to {self.action_limit - 1}")
+            if not isfinite(outcome.reward):
+                raise ValueError(f"reward[{i}] = {outcome.reward}: expected a finite float32")
+            if done > 1:
+                raise ValueError(f"done[{i}] = {done}: expected a boolean, 0 or 1")
+            if not _finite(row + at[0], self.state_dim):
+                raise ValueError(f"state[{i}] holds a value that is not finite")
+            if not _finite(row + at[4], self.state_dim):
+                raise ValueError(f"next_state[{i}] holds a value that is not finite")
+        for i in range(n):
+            row = <const char*>view.buf + i * view.strides[0]
+            memcpy(&outcome.action, row + at[1], sizeof(int32_t))
+            memcpy(&outcome.reward, row + at[2], sizeof(float))
+            memcpy(&outcome.done, row + at[3], 1)
+            indexes[i] = self.added
+            self.slots[i] = self._write(&outcome, row + at[0], row + at[4], False, False)
+            self.masses[i] = mass
+        self.tree.set_many(self.slots, self.masses, n)
+        if n:
+            self.max_priority = priority
+        return 0
 
     cdef void _sample(self, Py_ssize_t n, double beta, Batch* batch) noexcept:
         """Fill `batch`; the scratch holds n, the total is positive."""
