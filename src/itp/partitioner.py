@@ -53,6 +53,8 @@ class Metrics:
     """Mean |log(actual / expected completion time)| over successes."""
     total_bytes: int
     retransmitted_bytes: int
+    lost_records: int
+    """Of the experience log, for which the disk was too slow or full."""
     model_version: str | None
     reliability: tuple[tuple[float, int, int], ...]
     """Of the confidence: (lower edge of the raw score's bin, outcomes, as good as expected)."""
@@ -89,7 +91,9 @@ class TaskPartitioner(FastPath):
     seed : int, optional
         Of that exploration.
     experience_log : path, optional
-        A folder, made if need be, where every joined experience is kept.
+        A folder, made if need be, where every decision with a reported outcome is kept (docs/experience.md).
+    experience_interval_s : float
+        What was reported longer ago than this is on the disk. No report waits for it.
     heuristic : str
         "least_completion_time", "score", "single_best", "round_robin", "proportional" or
         "equal_split".
@@ -121,6 +125,7 @@ class TaskPartitioner(FastPath):
         epsilon: float = 0.0,
         seed: int | None = None,
         experience_log: str | os.PathLike[str] | None = None,
+        experience_interval_s: float = 1.0,
         heuristic: str = "least_completion_time",
         min_chunk_bytes: int = 64 * 1024,
         reward_weights: RewardWeights | None = None,
@@ -145,7 +150,9 @@ class TaskPartitioner(FastPath):
         self._wanted_engine = engine
         if model is not None and engine != "heuristic":
             decider.serve(_served(model, decider.network, engine))
-        self._log = None if experience_log is None else _opened_log(experience_log, n_streams)
+        self._log = None
+        if experience_log is not None:
+            self._log = _opened_log(experience_log, n_streams, experience_interval_s)
         self._open(decider)
 
     # --- streams ---
@@ -273,6 +280,7 @@ class TaskPartitioner(FastPath):
             expected_time_error=decider.expected_time_error(),
             total_bytes=counts["bytes_decided"],
             retransmitted_bytes=counts["retransmitted_bytes"],
+            lost_records=0 if self._log is None else self._log.lost_records,
             model_version=None if served is None else served.version,
             reliability=tuple(decider.reliability_curve()),
             decision_seconds_buckets=tuple(zip(time_edges_s(), accumulate(times), strict=True)),
@@ -343,7 +351,7 @@ def _served(model: str | os.PathLike[str], network: NetworkState, engine: str) -
     return serve(load_model(model, network.service_order, engine=engine))
 
 
-def _opened_log(folder: str | os.PathLike[str], n_streams: int) -> ExperienceLog:
+def _opened_log(folder: str | os.PathLike[str], n_streams: int, interval_s: float) -> ExperienceLog:
     from itp.experience.log import ExperienceLog
 
-    return ExperienceLog(folder, n_streams)
+    return ExperienceLog(folder, n_streams, interval_s=interval_s)

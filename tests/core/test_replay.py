@@ -521,7 +521,7 @@ def test_extend_takes_the_simulators_records():
     buffer = PrioritizedReplayBuffer(100, n_actions=15)
     stored = []
     while not sim.done.all():
-        sim.step_masks(*sim.choose("random"))
+        sim.step_masks(*sim.choose("round_robin"))
         stored.append(sim.experiences())
         buffer.extend(stored[-1])
     stored = np.concatenate(stored)

@@ -9,13 +9,13 @@ import pytest
 
 from itp.errors import MissingExtraError
 from itp.experience.export import experience_file
-from itp.experience.log import experience_dtype
+from itp.experience.record import record_dtype
 
 SUFFIXES = (".npz", ".parquet")
 
 
 def made_up(rows, n_streams=4, seed=0):
-    dtype = experience_dtype(n_streams)
+    dtype = record_dtype(n_streams)
     experiences = np.frombuffer(
         np.random.default_rng(seed).integers(0, 100, rows * dtype.itemsize, dtype=np.uint8), dtype=dtype
     ).copy()
@@ -100,7 +100,7 @@ def test_other_names_and_types_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"\.npz or \.parquet"):
         experience_file(tmp_path / "experiences.csv", 4)
     file = experience_file(tmp_path / "experiences.npz", 4)
-    with pytest.raises(TypeError, match="experiences: expected"):
+    with pytest.raises(TypeError, match="records: expected"):
         file.append(made_up(3, n_streams=3))
     file.discard()
 
@@ -117,3 +117,28 @@ def test_without_pyarrow_the_message_names_the_extra(tmp_path, monkeypatch):
     with pytest.raises(MissingExtraError, match=r"itp\[data\]"):
         experience_file(tmp_path / "experiences.parquet", 4)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_was_appended_may_change_afterwards(tmp_path, suffix):
+    path = tmp_path / f"experiences{suffix}"
+    records = made_up(100)
+    wanted = records.copy()
+    file = experience_file(path, 4)
+    file.append(records)
+    records[...] = np.zeros((), records.dtype)
+    file.close()
+    columns, _ = read(path)
+    assert all(columns[name].tobytes() == wanted[name].tobytes() for name in columns)
+
+
+def test_row_groups_are_bounded(tmp_path, monkeypatch):
+    records = made_up(1000)
+    monkeypatch.setattr("itp.experience.export._PIECE_BYTES", 50 * records.itemsize)
+    file = experience_file(tmp_path / "experiences.parquet", 4)
+    for part in (records, records[:30], records[:30]):
+        file.append(part)
+    file.close()
+    about = pq.ParquetFile(tmp_path / "experiences.parquet").metadata
+    assert [about.row_group(k).num_rows for k in range(about.num_row_groups)] == [50] * 20 + [60]
+    assert file.rows == 1060

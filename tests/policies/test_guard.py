@@ -16,7 +16,8 @@ import itp
 from itp._core.calibration import Calibration
 from itp._core.choose import Guard
 from itp.errors import ModelError
-from itp.experience.log import SOURCES, read_log
+from itp.experience.reader import read_log
+from itp.experience.record import SOURCES
 from itp.models import metadata
 from itp.models.load import find_model, load_model
 from itp_overhead import dense_chain

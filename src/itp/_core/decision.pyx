@@ -9,7 +9,7 @@ from itp._core.heuristic cimport Candidates, enumerate_candidates
 from itp._core.state cimport Paths, network_release, popcount
 
 
-# By the numbers of `enum itp_source`.
+# The names of `enum itp_source`, by number.
 SOURCES = ("heuristic", "native", "onnxruntime", "guard")
 
 cdef uint32_t _BINOMIAL[17][17]

@@ -1,4 +1,4 @@
-"""Experiences as NPZ or Parquet files, for tools that do not read the log."""
+"""Records as NPZ or Parquet files, for tools that do not read the log."""
 
 from __future__ import annotations
 
@@ -16,24 +16,29 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from itp._core.state import SCHEMA
 from itp.errors import MissingExtraError
-from itp.experience.log import SOURCES, VERSION, experience_dtype
+from itp.experience.record import SOURCES, VERSION, record_dtype
+from itp.schema import SCHEMA
 
-__all__ = ["SUFFIXES", "ExperienceFile", "experience_file"]
+__all__ = ["SUFFIXES", "ExperienceFile", "experience_file", "pyarrow"]
 
 SUFFIXES = (".npz", ".parquet")
 _COPY_BYTES = 1 << 20
-_ROW_GROUP = 65_536
+# Of rows in memory at a time, and of a row group of Parquet.
+_PIECE_BYTES = 16 << 20
 
 
 def experience_file(
-    path: str | os.PathLike[str], n_streams: int, metadata: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str],
+    n_streams: int,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    returns: bool = False,
 ) -> ExperienceFile:
-    """A file of experiences to append to; its name says of which form: ``.npz`` or ``.parquet``.
+    """A file of records to append to; its name says of which form: ``.npz`` or ``.parquet``.
 
-    Either has a column for each field of ``itp.experience.log.experience_dtype``. Metadata is JSON: in NPZ
-    the array ``metadata``, in Parquet the schema's key ``itp``.
+    Either has a column for each field of ``itp.experience.record.record_dtype``. Metadata is JSON: in NPZ
+    the array ``metadata``, in Parquet the schema's key ``itp``. `itp.experience.reader` reads both.
 
     Parameters
     ----------
@@ -41,7 +46,9 @@ def experience_file(
         Replaced on `ExperienceFile.close`, not before.
     n_streams : int
     metadata : mapping, optional
-        Added to the schema's number and the names that ``source`` counts.
+        Added to the versions and the names that ``source`` counts.
+    returns : bool
+        The records have the returns of all actions.
 
     Raises
     ------
@@ -52,15 +59,26 @@ def experience_file(
     """
     about = {"format_version": VERSION, "schema": SCHEMA, "sources": SOURCES, **(metadata or {})}
     suffix = Path(path).suffix.lower()
+    dtype = record_dtype(n_streams, returns=returns)
     if suffix == ".npz":
-        return _Npz(path, n_streams, about)
+        return _Npz(path, dtype, about)
     if suffix == ".parquet":
-        return _Parquet(path, n_streams, about)
+        return _Parquet(path, dtype, about)
     raise ValueError(f"{os.fspath(path)}: expected a name that ends in {' or '.join(SUFFIXES)}")
 
 
+def pyarrow() -> Any:
+    """The package, its Parquet part loaded; MissingExtraError where it is not installed."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"Parquet files need {error.name}: pip install 'itp[data]'") from None
+    return pyarrow
+
+
 class ExperienceFile(ABC):
-    """Appends experiences; memory does not grow with their number.
+    """Appends records; memory does not grow with their number.
 
     The file appears whole, when it is closed, or not at all. Thread safety: none.
 
@@ -71,22 +89,25 @@ class ExperienceFile(ABC):
         How many there are.
     """
 
-    def __init__(self, path: str | os.PathLike[str], n_streams: int, metadata: Mapping[str, Any]) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], dtype: np.dtype[np.void], metadata: Mapping[str, Any]
+    ) -> None:
         self.path = Path(path)
         self.rows = 0
-        self._dtype = experience_dtype(n_streams)
+        self._dtype = dtype
         self._metadata = json.dumps(metadata)
         # Beside its place, so that moving it there is atomic.
         self._folder = tempfile.TemporaryDirectory(prefix=f".{self.path.name}.", dir=self.path.parent)
         self._whole = os.path.join(self._folder.name, "whole")
 
-    def append(self, experiences: NDArray[np.void]) -> None:
-        """Add rows; TypeError if they are not of the experience's dtype."""
-        if experiences.dtype != self._dtype:
-            raise TypeError(f"experiences: expected {self._dtype}; got {experiences.dtype}")
-        if len(experiences):
-            self._append(experiences)
-            self.rows += len(experiences)
+    def append(self, records: NDArray[np.void]) -> None:
+        """Add rows; TypeError if they are not of the record's dtype."""
+        if records.dtype != self._dtype:
+            raise TypeError(f"records: expected {self._dtype}; got {records.dtype}")
+        step = max(_PIECE_BYTES // self._dtype.itemsize, 1)
+        for first in range(0, len(records), step):
+            self._append(records[first : first + step])
+        self.rows += len(records)
 
     def close(self) -> None:
         """Finish the file, make it durable and move it to its place."""
@@ -105,7 +126,7 @@ class ExperienceFile(ABC):
         self._folder.cleanup()
 
     @abstractmethod
-    def _append(self, experiences: NDArray[np.void]) -> None: ...
+    def _append(self, records: NDArray[np.void]) -> None: ...
 
     @abstractmethod
     def _finish(self) -> None:
@@ -119,16 +140,18 @@ class ExperienceFile(ABC):
 class _Npz(ExperienceFile):
     """Columns grow in files of their own; an archive of arrays needs their length first."""
 
-    def __init__(self, path: str | os.PathLike[str], n_streams: int, metadata: Mapping[str, Any]) -> None:
-        super().__init__(path, n_streams, metadata)
+    def __init__(
+        self, path: str | os.PathLike[str], dtype: np.dtype[np.void], metadata: Mapping[str, Any]
+    ) -> None:
+        super().__init__(path, dtype, metadata)
         self._columns: dict[str, IO[bytes]] = {
             name: open(os.path.join(self._folder.name, name), "w+b")  # noqa: SIM115 (closed by _stop)
             for name in self._dtype.names or ()
         }
 
-    def _append(self, experiences: NDArray[np.void]) -> None:
+    def _append(self, records: NDArray[np.void]) -> None:
         for name, column in self._columns.items():
-            column.write(np.ascontiguousarray(experiences[name]).tobytes())
+            column.write(records[name].tobytes())
 
     def _finish(self) -> None:
         try:
@@ -159,32 +182,30 @@ class _Npz(ExperienceFile):
 class _Parquet(ExperienceFile):
     """Rows wait until they make a row group; states are lists of fixed length."""
 
-    def __init__(self, path: str | os.PathLike[str], n_streams: int, metadata: Mapping[str, Any]) -> None:
-        try:
-            import pyarrow
-            import pyarrow.parquet
-        except ModuleNotFoundError as error:
-            raise MissingExtraError(f"Parquet files need {error.name}: pip install 'itp[data]'") from None
-        super().__init__(path, n_streams, metadata)
-        self._arrow = pyarrow
+    def __init__(
+        self, path: str | os.PathLike[str], dtype: np.dtype[np.void], metadata: Mapping[str, Any]
+    ) -> None:
+        self._arrow = pyarrow()
+        super().__init__(path, dtype, metadata)
         schema = self._table(np.empty(0, dtype=self._dtype)).schema.with_metadata({"itp": self._metadata})
         self._schema = schema
-        self._writer = pyarrow.parquet.ParquetWriter(self._whole, schema, compression="zstd")
-
+        self._writer = self._arrow.parquet.ParquetWriter(self._whole, schema, compression="zstd")
         self._waiting: list[NDArray[np.void]] = []
+        self._waiting_bytes = 0
 
-    def _append(self, experiences: NDArray[np.void]) -> None:
-        self._waiting.append(experiences)
-        if sum(map(len, self._waiting)) >= _ROW_GROUP:
+    def _append(self, records: NDArray[np.void]) -> None:
+        self._waiting.append(records.copy())
+        self._waiting_bytes += records.nbytes
+        if self._waiting_bytes >= _PIECE_BYTES:
             self._write_group()
 
     def _write_group(self) -> None:
         if self._waiting:
             self._writer.write_table(self._table(np.concatenate(self._waiting)).cast(self._schema))
-            self._waiting = []
+            self._waiting, self._waiting_bytes = [], 0
 
-    def _table(self, experiences: NDArray[np.void]) -> Any:
-        return self._arrow.table({name: self._column(experiences[name]) for name in self._dtype.names or ()})
+    def _table(self, records: NDArray[np.void]) -> Any:
+        return self._arrow.table({name: self._column(records[name]) for name in self._dtype.names or ()})
 
     def _column(self, values: NDArray[Any]) -> Any:
         if values.dtype.kind == "S":

@@ -1,292 +1,136 @@
-"""The experience log: a folder of segments of fixed-size records, safe to cut off anywhere.
+"""The experience log: a folder to which a process appends every joined decision.
 
-A segment starts with one line of JSON (format, version, streams, dtype) and goes on with records
-of ``record_dtype(n_streams)``, each closed by the CRC-32 of its other bytes. A process writes a
-segment of its own; a record cut off by a crash is left out when reading.
+Threads that report outcomes put records into memory; a thread of the log's own writes them. So a report never
+waits for the disk, however slow it is.
 """
 
 from __future__ import annotations
 
-import json
+import atexit
+import errno
 import logging
 import os
-import struct
+import sys
+import tempfile
 import threading
 import time
 import weakref
-import zlib
 from collections import deque
-from io import FileIO
+from contextlib import suppress
+from itertools import islice
+from numbers import Real
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from types import TracebackType
 
-import numpy as np
-import numpy.typing as npt
-
 from itp._core.decision import Decision
-from itp._core.state import SCHEMA
+from itp._core.record import RecordQueue, seal
 from itp.errors import LogError
+from itp.experience.segment import Segment
 
 log = logging.getLogger("itp")
 
-FORMAT = "itp-experience"
-VERSION = 1
 SEGMENT_BYTES = 64 * 2**20
-FLUSH_BYTES = 64 * 2**10
-FLUSH_S = 1.0
-PENDING_BYTES = 16 * 2**20
-TASK_ID_BYTES = 64
-VERSION_BYTES = 64
-SOURCES = ("heuristic", "onnxruntime", "guard", "native")
+PENDING_BYTES = 64 * 2**20
+CHUNK_BYTES = 256 * 2**10
+# So that no fsync takes as long as it takes to fill what may wait.
+SYNC_BYTES = 4 * 2**20
+EXIT_S = 5.0
+"""How long the end of the interpreter waits for logs that were not closed."""
 
-_TAIL = struct.Struct(f"<Qiff??xxdd{TASK_ID_BYTES}sB{VERSION_BYTES}s")
-
-
-def record_dtype(n_streams: int) -> np.dtype[np.void]:
-    """The record of one experience; strings are UTF-8, cut at 64 bytes, padded with zeros."""
-    length = 4 * n_streams + 4
-    return np.dtype(
-        [
-            ("state", "<f4", (length,)),
-            ("next_state", "<f4", (length,)),
-            ("number", "<u8"),
-            ("action", "<i4"),
-            ("reward", "<f4"),
-            ("propensity", "<f4"),
-            ("explored", "?"),
-            ("done", "?"),
-            ("pad", "V2"),
-            ("decided_at_s", "<f8"),
-            ("completed_at_s", "<f8"),
-            ("task_id", f"S{TASK_ID_BYTES}"),
-            ("source", "u1"),
-            ("model_version", f"S{VERSION_BYTES}"),
-            ("crc32", "<u4"),
-        ]
-    )
-
-
-def experience_dtype(n_streams: int) -> np.dtype[np.void]:
-    """The fields of a record without its framing."""
-    record = record_dtype(n_streams)
-    names = [name for name in record.names or () if name not in ("pad", "crc32")]
-    return np.dtype([(name, record[name]) for name in names])
-
-
-_logs: weakref.WeakSet[ExperienceLog] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    # Locks of threads that the child does not have would never be released.
-    for experience_log in list(_logs):
-        experience_log._start()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+_AT_ONCE = 256  # chunks to a write
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class ExperienceLog:
-    """Appends joined experiences to a segment in a folder, each when its next state is known.
+    """Appends joined decisions to a segment in a folder.
 
-    Records are gathered and written every 64 KiB or second, and on ``flush`` and ``close``. A folder
-    that cannot be written for a while (a full disk) does not disturb whoever reports outcomes: up to
-    16 MiB of records wait, the log says so, and ``close`` raises if some are lost in the end. After a
-    fork the child writes a segment of its own.
+    What was reported longer ago than `interval_s` is on the disk, made durable by fsync: neither a kill nor
+    a power loss takes it. A disk that is slow or full disturbs no report. Up to 64 MiB of records wait for
+    it. What does not fit is lost, counted, and said in the log and by `close`.
 
-    Thread safety: all methods may be called from several threads.
+    A log that is not closed writes what it has when it is collected, and for up to 5 s when the interpreter
+    ends. After a fork the child writes a segment of its own.
+
+    Parameters
+    ----------
+    folder : path
+        Made if need be.
+    n_streams : int
+        Of the decisions.
+    interval_s : float
+        More than 0.
 
     Raises
     ------
     LogError
         The folder cannot be made or written.
+    ValueError, TypeError
+
+    Notes
+    -----
+    Thread safety: all methods may be called from several threads. The writing thread starts with the first
+    record.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], n_streams: int) -> None:
+    def __init__(self, folder: str | os.PathLike[str], n_streams: int, *, interval_s: float = 1.0) -> None:
         if not os.fspath(folder):
             raise ValueError("experience_log = '': expected a folder")
+        if isinstance(interval_s, bool) or not isinstance(interval_s, Real):
+            raise TypeError(f"interval_s = {interval_s!r}: expected a number of seconds")
+        if not 0.0 < interval_s <= 86_400.0:
+            raise ValueError(f"interval_s = {interval_s!r}: expected more than 0 and at most 86400")
         self.folder = Path(folder)
         self.n_streams = n_streams
-        self._closed = False
-        self._start()
-        _logs.add(self)
+        self.interval_s = float(interval_s)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._open_segment()
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
         except OSError as error:
             raise LogError(f"{self.folder}: no log can be kept here: {error.strerror or error}") from error
+        self._writer: _Writer = _Writer(self.folder, n_streams, self.interval_s)
+        # Collected without close(): the thread ends by itself. At exit _finish_all waits for it.
+        weakref.finalize(self, self._writer.abandon).atexit = False
 
-    def _start(self) -> None:
-        """Nothing gathered and no segment; so in a child after a fork, for what there was is the parent's."""
-        self.lost_records = 0
-        """Records that did not fit what may wait."""
-        self._lock = threading.Lock()
-        self._incomplete: deque[Decision] = deque()
-        self._buffer = bytearray()
-        self._segment_bytes = 0
-        self._file: FileIO | None = None
-        self._timer: threading.Timer | None = None
-        self._failing = False
-
-    def _open_segment(self) -> None:
-        # Time first, so that names sort by age; the process and a counter make them unique.
-        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-        for attempt in range(1000):
-            path = self.folder / f"experience-{stamp}-{os.getpid()}-{attempt:03d}.itplog"
-            try:
-                file = open(path, "xb", buffering=0)  # noqa: SIM115 (closed by close())
-                break
-            except FileExistsError:
-                continue
-        else:
-            raise OSError(f"no free segment name for {stamp}")
-        header = {
-            "format": FORMAT,
-            "version": VERSION,
-            "schema": SCHEMA,
-            "n_streams": self.n_streams,
-            "record_bytes": record_dtype(self.n_streams).itemsize,
-        }
-        try:
-            file.write((json.dumps(header) + "\n").encode())
-        except BaseException:
-            file.close()
-            path.unlink()
-            raise
-        self._file = file
-        self._segment_bytes = 0
+    @property
+    def lost_records(self) -> int:
+        """Records that did not fit what may wait, or that could not be written to the end."""
+        return self._writer.lost_records
 
     def add(self, decision: Decision) -> None:
-        """Keep a reported decision, to be written as soon as the next one's state is known, or on ``close``.
+        """Keep a reported decision.
 
         Raises
         ------
         LogError
             The log is closed.
+        ValueError
+            The decision's outcome was not reported, or it is about another number of streams.
         """
-        with self._lock:
-            if self._closed:
-                raise LogError(f"{self.folder}: the log is closed")
-            self._incomplete.append(decision)
-            self._gather_complete()
-
-    def _gather_complete(self) -> None:
-        for _ in range(len(self._incomplete)):
-            decision = self._incomplete.popleft()
-            if decision.next_state is None:
-                self._incomplete.append(decision)
-            else:
-                self._gather(decision, done=False)
-
-    def _gather(self, decision: Decision, *, done: bool) -> None:
-        """Add a decision to what is written next; `done` marks the last one, whose next state is its own."""
-        state = decision.state.tobytes()
-        following = decision.next_state
-        body = (
-            state
-            + (state if following is None else following.tobytes())
-            + _TAIL.pack(
-                decision.number,
-                decision.action,
-                decision.reward,
-                decision.propensity,
-                decision.explored,
-                done,
-                decision.decided_at_s,
-                decision.completed_at_s,
-                decision.task.id.encode("utf-8", "replace"),
-                SOURCES.index(decision.source),
-                (decision.model_version or "").encode("utf-8", "replace"),
-            )
-        )
-        if len(self._buffer) + len(body) > PENDING_BYTES:
-            self.lost_records += 1
-            return
-        self._buffer += body + zlib.crc32(body).to_bytes(4, "little")
-        if len(self._buffer) >= FLUSH_BYTES and not self._failing:
-            self._try_write()
-        elif self._timer is None and not self._closed:
-            self._timer = threading.Timer(FLUSH_S, self._on_timer)
-            self._timer.daemon = True
-            self._timer.start()
-
-    def _on_timer(self) -> None:
-        with self._lock:
-            self._timer = None
-            if not self._closed:
-                self._try_write()
-
-    def _try_write(self) -> OSError | None:
-        """Write what has been gathered; on failure it stays for the next attempt."""
-        try:
-            if self._file is None and self._buffer:
-                self._open_segment()
-            self._write(self._file)
-        except OSError as error:
-            if not self._failing:
-                log.warning("%s: records wait, for it cannot be written: %s", self.folder, error)
-            self._failing = True
-            return error
-        if self._failing:
-            log.warning("%s: can be written again; %d records were lost", self.folder, self.lost_records)
-        self._failing = False
-        return None
-
-    def _write(self, file: FileIO | None) -> None:
-        if file is None:
-            return
-        while self._buffer:
-            written = file.write(self._buffer)
-            self._segment_bytes += written
-            del self._buffer[:written]
-        if self._segment_bytes >= SEGMENT_BYTES:
-            self._file = None
-            file.close()
+        writer = self._writer
+        if writer.queue.add(decision):
+            writer.wake()
 
     def flush(self) -> None:
-        """Write what has been gathered and make it durable; LogError if that fails."""
-        with self._lock:
-            self._flush()
+        """Wait until all that was added is on the disk.
 
-    def _flush(self) -> None:
-        error = self._try_write()
-        if error is None and self._file is not None:
-            try:
-                os.fsync(self._file.fileno())
-            except OSError as failed:
-                error = failed
-        if error is not None:
-            raise LogError(f"{self.folder}: cannot be written: {error.strerror or error}") from error
+        Raises
+        ------
+        LogError
+            It cannot be written. It goes on waiting.
+        """
+        self._writer.flush()
 
     def close(self) -> None:
-        """Write all, also what has no next state, make durable, close; closing twice is allowed.
+        """Write all, make it durable, close; closing twice is allowed.
 
         Raises
         ------
         LogError
             Records were lost. The log is closed all the same.
         """
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            if self._timer is not None:
-                self._timer.cancel()
-            self._gather_complete()
-            for decision in self._incomplete:
-                self._gather(decision, done=True)
-            try:
-                self._flush()
-            except LogError as error:
-                waiting = len(self._buffer) // record_dtype(self.n_streams).itemsize
-                self.lost_records += waiting
-                raise LogError(f"{error}; {self.lost_records} records are lost") from error
-            finally:
-                if self._file is not None:
-                    self._file.close()
-                    self._file = None
-            if self.lost_records:
-                raise LogError(f"{self.folder}: {self.lost_records} records were lost while it was full")
+        self._writer.close()
 
     def __enter__(self) -> ExperienceLog:
         return self
@@ -297,55 +141,258 @@ class ExperienceLog:
         self.close()
 
 
-def read_log(folder: str | os.PathLike[str]) -> npt.NDArray[np.void]:
-    """All whole records of a folder's segments, oldest segment first.
+class _Request:
+    """Somebody who waits until everything is written."""
 
-    A record cut off at a segment's end is left out; one whose checksum fails raises.
-
-    Raises
-    ------
-    LogError
-        No such folder, a file that is no segment, segments of different numbers of streams, or a
-        damaged record.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise LogError(f"{folder}: no such folder")
-    read = (_read_segment(path) for path in sorted(folder.glob("experience-*.itplog")))
-    segments = [segment for segment in read if segment is not None]
-    if not segments:
-        return np.empty(0, dtype=record_dtype(4))
-    if len({segment.dtype.itemsize for segment in segments}) > 1:
-        raise LogError(f"{folder}: its segments are of different numbers of streams")
-    return np.concatenate(segments)
+    def __init__(self, *, stop: bool) -> None:
+        self.stop = stop
+        self.done = threading.Event()
+        self.error: Exception | None = None
 
 
-def _read_segment(path: Path) -> npt.NDArray[np.void] | None:
-    """A segment's whole records; None if it was cut off inside its header."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise LogError(f"{path}: cannot be read: {error.strerror or error}") from error
-    line, newline, records = content.partition(b"\n")
-    if not newline:
-        if len(content) < 256:  # nothing was recorded yet
-            return None
-        raise LogError(f"{path}: not an experience log")
-    try:
-        header = json.loads(line)
-        known = header["format"] == FORMAT and header["version"] == VERSION and header["schema"] == SCHEMA
-        dtype = record_dtype(header["n_streams"]) if known and 1 <= header["n_streams"] <= 16 else None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise LogError(f"{path}: not an experience log") from error
-    if dtype is None or header.get("record_bytes") != dtype.itemsize:
-        raise LogError(
-            f"{path}: format {line[:200]!r}; this version reads {FORMAT} {VERSION}, schema {SCHEMA}"
-        )
-    size = dtype.itemsize
-    whole = len(records) // size
-    for k in range(whole):
-        record = records[k * size : (k + 1) * size]
-        if zlib.crc32(record[:-4]) != int.from_bytes(record[-4:], "little"):
-            raise LogError(f"{path}: record {k} is damaged (checksum)")
-    array: npt.NDArray[np.void] = np.frombuffer(records, dtype=dtype, count=whole).copy()
-    return array
+class _Writer:
+    """What the log's thread works on; it refers to no log, so that a log can be collected."""
+
+    def __init__(self, folder: Path, n_streams: int, interval_s: float) -> None:
+        self.folder = folder
+        self.n_streams = n_streams
+        # Twice an interval, so that nothing is written in its last moment.
+        self.tick_s = interval_s / 2
+        self.closed = False
+        self.begin()
+        _writers.add(self)
+
+    def begin(self) -> None:
+        """Have nothing gathered, no segment and no thread; so in a child after a fork, too."""
+        self.queue = self._new_queue()
+        self.signals: SimpleQueue[_Request | None] = SimpleQueue()
+        self.lock = threading.RLock()  # of flush and close
+        self.starting = threading.Lock()  # held from the thread's start on
+        self.thread: threading.Thread | None = None
+        self.segment: Segment | None = None
+        self.unwritten: deque[memoryview] = deque()  # whole frames ...
+        self.offset = 0  # ... and how many bytes of the first ones are out
+        self.provisional = 0
+        self.failing = False
+        self.given_up = 0
+        self.loss_is_logged = False
+
+    def _new_queue(self) -> RecordQueue:
+        queue = RecordQueue(self.n_streams, PENDING_BYTES, CHUNK_BYTES)
+        if self.closed:
+            queue.close()
+        return queue
+
+    @property
+    def lost_records(self) -> int:
+        return self.queue.lost + self.given_up
+
+    # --- called by any thread ---
+
+    def wake(self) -> None:
+        """Have the thread look at the queue."""
+        if self.thread is None and self.starting.acquire(blocking=False) and not self._launch():
+            self.starting.release()
+        self.signals.put(None)
+
+    def flush(self) -> None:
+        with self.lock:
+            if not self.closed and (error := self._wait(self.submit(stop=False))):
+                raise LogError(self._failure(error)) from error
+
+    def close(self) -> None:
+        with self.lock:
+            if self.closed:
+                return
+            self.closed = True
+            self.queue.close()
+            error = self._wait(self.submit(stop=True))
+            self.given_up += self.queue.lost + self.queue.waiting
+            self.queue = self._new_queue()
+            self.unwritten.clear()
+            if error is not None:
+                lost = f"; {self.given_up} records are lost" if self.given_up else ""
+                raise LogError(self._failure(error) + lost) from error
+            if self.given_up:
+                raise LogError(f"{self.folder}: {self.given_up} records were lost: the disk did not keep up")
+
+    def abandon(self) -> None:
+        """Write what there is and end, while nobody waits for it."""
+        self.closed = True
+        self.queue.close()
+        self.submit(stop=True)
+
+    def submit(self, *, stop: bool) -> _Request:
+        """Have everything written by the thread; where there can be none, it is written here."""
+        request = _Request(stop=stop)
+        if self.thread is None and not self.queue.waiting:
+            request.done.set()
+        elif self.thread is None and self.starting.acquire(blocking=False) and not self._launch():
+            try:
+                self._serve(request)
+            finally:
+                self.starting.release()
+        else:
+            self.signals.put(request)
+        return request
+
+    def _wait(self, request: _Request) -> Exception | None:
+        """Wait until it is served; returns what went wrong."""
+        while not request.done.wait(1.0):
+            if sys.is_finalizing():  # the thread does not run any more
+                self._serve(request)
+        return request.error
+
+    def _launch(self) -> bool:
+        """Start the thread; False if there can be none."""
+        if sys.is_finalizing():  # a new thread would not run, and its start would wait for it
+            return False
+        thread = threading.Thread(target=self._run, name="itp-experience-log", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # too many, or from Python 3.12 on: the interpreter ends
+            log.warning("%s: records wait for flush() or close(): %s", self.folder, error)
+            return False
+        self.thread = thread
+        return True
+
+    def _failure(self, error: Exception) -> str:
+        return f"{self.folder}: cannot be written: {getattr(error, 'strerror', None) or error}"
+
+    # --- called by the thread ---
+
+    def _run(self) -> None:
+        due_s: float | None = None  # when what is gathered is to be written
+        while True:
+            try:
+                request = self.signals.get(
+                    timeout=None if due_s is None else max(due_s - time.monotonic(), 0.0)
+                )
+            except Empty:
+                request = None
+            now_s = time.monotonic()
+            if request is not None:
+                self._serve(request)
+                if request.stop:
+                    return
+            elif due_s is not None and now_s >= due_s:
+                self._write(everything=True)
+            else:
+                due_s = now_s + self.tick_s if due_s is None else due_s
+                if self.queue.gathered_bytes >= self.queue.chunk_bytes:
+                    self._write(everything=False)
+                continue
+            at_rest = not self.unwritten and self.queue.rest()
+            due_s = None if at_rest else time.monotonic() + self.tick_s
+
+    def _serve(self, request: _Request) -> None:
+        request.error = self._write(everything=True)
+        if request.stop and self.segment is not None:
+            try:
+                self.segment.close()
+            except OSError as error:
+                request.error = request.error or error
+        request.done.set()
+
+    def _write(self, *, everything: bool) -> Exception | None:
+        """Write what is gathered; with `everything`, the newest decisions too, and make it durable.
+
+        Whatever fails stays for the next attempt.
+        """
+        try:
+            if everything and self.segment is not None and self.segment.is_gone():
+                log.warning("%s was removed: the log goes on in a new segment", self.segment.path)
+                self._leave_segment()
+            self._drain(newest=False)
+            if everything:
+                self._rotate()
+                self._drain(newest=True)
+            if self.segment is not None and (everything or self.segment.unsynced_bytes >= SYNC_BYTES):
+                self.segment.sync()
+        except Exception as error:
+            no_space = isinstance(error, OSError) and error.errno in _NO_SPACE
+            if self.segment is not None and not no_space:
+                self._leave_segment()
+            if not self.failing:
+                log.warning("%s; records wait", self._failure(error))
+            self.failing = True
+            return error
+        lost = self.lost_records
+        if self.failing:
+            log.warning("%s: can be written again; %d records were lost", self.folder, lost)
+        elif lost and not self.loss_is_logged:
+            log.warning("%s: the disk does not keep up: %d records were lost so far", self.folder, lost)
+        self.failing = False
+        self.loss_is_logged = lost > 0
+        return None
+
+    def _drain(self, *, newest: bool) -> None:
+        """Write what an earlier attempt left, then what is gathered now."""
+        self._write_frames()
+        chunks, last_bytes, self.provisional = self.queue.take(newest)
+        for chunk in chunks:
+            frames = memoryview(chunk)[: last_bytes if chunk is chunks[-1] else None]
+            seal(frames, self.queue.frame_bytes)
+            self.unwritten.append(frames)
+        self._write_frames()
+
+    def _rotate(self) -> None:
+        # A decision's later record stands in the segment of its earlier one.
+        if self.segment is None or self.segment.size_bytes < SEGMENT_BYTES or self.provisional:
+            return
+        self.segment.sync()
+        self._leave_segment()
+
+    def _write_frames(self) -> None:
+        while self.unwritten:
+            if self.segment is None:
+                self.segment = Segment(self.folder, self.n_streams)
+                # A frame of which a part is in another segment is written again.
+                self.offset -= self.offset % self.queue.frame_bytes
+            first, *others = islice(self.unwritten, _AT_ONCE)
+            self.offset += self.segment.write([first[self.offset :], *others])
+            while self.unwritten and self.offset >= len(self.unwritten[0]):
+                size = len(self.unwritten.popleft())
+                self.offset -= size
+                self.queue.written(size)
+
+    def _leave_segment(self) -> None:
+        """Close the segment; the next record begins another one."""
+        segment, self.segment = self.segment, None
+        if segment is not None:
+            with suppress(OSError):
+                segment.close()
+                if segment.is_empty:
+                    segment.path.unlink()
+
+
+_writers: weakref.WeakSet[_Writer] = weakref.WeakSet()
+
+
+def _begin_anew() -> None:
+    # The parent's threads and their locks do not exist here, and its records are its own.
+    for writer in list(_writers):
+        if writer.segment is not None:
+            with suppress(OSError):
+                writer.segment.close()
+        writer.begin()
+
+
+def _finish_all() -> None:
+    """Write what logs have that were not closed; a disk that hangs does not keep the interpreter."""
+    deadline_s = time.monotonic() + EXIT_S
+    writers = list(_writers)
+    requests = [None if writer.closed else writer.submit(stop=False) for writer in writers]
+    for writer, request in zip(writers, requests, strict=True):
+        left_s = max(deadline_s - time.monotonic(), 0.0)
+        if request is not None:
+            request.done.wait(left_s)
+        elif writer.thread is not None:
+            writer.thread.join(left_s)
+        if waiting := writer.queue.waiting:
+            log.warning("%s: %d records are lost: they could not be written", writer.folder, waiting)
+
+
+atexit.register(_finish_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

@@ -35,7 +35,7 @@ class Rollout:
     outcomes : ndarray
         OUTCOME[.]: of all tasks, in no special order; `env` counts along `seeds`.
     experiences : ndarray or None
-        The same tasks in the same order, with the fields of ``itp.experience.log.experience_dtype``.
+        The same tasks in the same order, of ``itp.experience.record.record_dtype``.
     guarded : ndarray or None
         int64[n]: decisions that a model's guard gave to its rule; None without a guard.
     """

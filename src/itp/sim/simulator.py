@@ -19,6 +19,7 @@ from itp._core.replay.replay import PrioritizedReplayBuffer
 from itp._core.reward import RewardWeights
 from itp._core.sim.batch import OUTCOME, SPLITS, TIMELINE, Batch
 from itp._core.sim.rivals import RULES
+from itp.experience.record import record_dtype
 from itp.schema import MIN_CHUNK_BYTES, MODEL_STREAMS, N_ACTIONS, SOURCES, state_dim
 from itp.sim.choice import Choice
 from itp.sim.scenario import Scenario, Worlds, load
@@ -474,42 +475,22 @@ class Simulator:
     def experiences(self) -> NDArray[np.void]:
         """The decisions whose tasks were completed during the last step, each with its own outcome.
 
-        A structured array with the fields of production's experience log (``itp.experience.log``).
-        """
-        from itp.experience.log import experience_dtype
+        Returns
+        -------
+        ndarray
+            Of ``itp.experience.record.record_dtype``, the record that production's log keeps; by environment,
+            then by time, as `completed`. ``task_id`` is the world's seed and the task's number, ``7/12``.
 
-        outcomes = self.completed()
-        states = self._batch.transitions()
-        out = np.zeros(len(outcomes), dtype=experience_dtype(self.n_streams))
-        out["state"] = states[:, 0]
-        out["next_state"] = states[:, 1]
-        out["number"] = outcomes["task"]
-        out["action"] = self._actions(outcomes["mask"])
-        out["reward"] = outcomes["reward"]
-        out["propensity"] = outcomes["propensity"]
-        out["explored"] = outcomes["explored"]
-        out["done"] = outcomes["task"] == self.n_tasks - 1
-        out["decided_at_s"] = outcomes["arrived_at_s"]
-        out["completed_at_s"] = outcomes["completed_at_s"]
-        seeds = self.seeds[outcomes["env"]]
-        out["task_id"] = [f"{seed}/{task}" for seed, task in zip(seeds, outcomes["task"], strict=True)]
-        return out
+        Raises
+        ------
+        ValueError
+            The simulator was made without keep_states.
+        """
+        return self._batch.experiences(record_dtype(self.n_streams))
 
     def store(self, buffer: PrioritizedReplayBuffer) -> int:
-        """Put what `experiences` tells into a replay buffer; returns how many transitions."""
-        outcomes = self.completed()
-        states = self._batch.transitions()
-        buffer.add_batch(
-            state=states[:, 0],
-            action=self._actions(outcomes["mask"]),
-            reward=outcomes["reward"],
-            next_state=states[:, 1],
-            done=outcomes["task"] == self.n_tasks - 1,
-        )
-        return len(outcomes)
-
-    def _actions(self, masks: NDArray[np.uint32]) -> NDArray[np.int64]:
-        return _actions_of_masks(self.n_streams)[masks]
+        """Put the `experiences` into a replay buffer; returns how many there are."""
+        return len(buffer.extend(self.experiences()))
 
     # --- threads ---
 

@@ -3,13 +3,16 @@ cimport cython
 from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 import numpy as np
 
 from itp._core.alloc cimport WATER_FILLING, completion_time_s
+from itp._core.decision cimport action_of_mask
 from itp._core.order cimport service_order_number
 from itp._core.sim.lookahead cimport look_ahead
+from itp._core.memory cimport prefetch
+from itp._core.record cimport RecordHead, record_bytes, write_record, write_task_name
 from itp._core.reward cimport RewardWeights
 from itp._core.counter cimport draw_key, draw_uniform
 from itp._core.choose cimport (
@@ -58,9 +61,9 @@ TIMELINE = np.dtype([
 ])
 SPLITS = ("water_filling", "proportional", "equal", "pull")
 
-# Of the draws that explore, apart from those of the world.
 cdef enum:
-    _EXPLORATION = 1000
+    _EXPLORATION = 1000     # of the draws that explore, apart from those of the world
+    _AHEAD = 8              # environments whose memory is asked for before it is read
 
 _NOTHING = np.zeros(0, dtype=np.int8)
 
@@ -87,7 +90,7 @@ cdef class Batch:
     min_chunk_bytes : int
     weights : RewardWeights
     keep_states : bool
-        Remember the states of the tasks in flight, for `transitions`.
+        Remember the states of the tasks in flight, for `experiences`.
     record_timeline : bool
         Keep what the streams of environment 0 serve, and when.
 
@@ -454,18 +457,32 @@ cdef class Batch:
         return {"delivered_bytes": totals[0], "resent_bytes": totals[1], "sent_bytes": totals[2],
                 "in_flight": totals[3], "carried_bytes": np.asarray(carried)}
 
+    cdef Py_ssize_t _count_completed(self) noexcept nogil:
+        """How many there are; what is kept of them is on its way from memory then."""
+        cdef Py_ssize_t i, count = 0
+        cdef size_t at, size = 2 * self.setting.state_dim * sizeof(float)
+        cdef int slot
+        cdef const Env* env
+        for i in range(self.n_envs):
+            env = self.env(i)
+            if i + _AHEAD < self.n_envs:
+                prefetch(&self.env(i + _AHEAD).done_first)
+            slot = env.done_first
+            while slot >= 0:
+                count += 1
+                if env.vectors != NULL:
+                    for at in range(0, size, 64):
+                        prefetch(<const char*>env.vectors + slot * size + at)
+                slot = slot_of(env, slot).next
+        return count
+
     def completed(self):
         """OUTCOME[.]: the tasks that were completed during the last step, by environment, then by time."""
-        cdef Py_ssize_t i, k = 0, count = 0
+        cdef Py_ssize_t i, k = 0, count = self._count_completed()
         cdef int slot
         cdef const Slot* task
         cdef Completed* row
         cdef char[::1] bytes_of
-        for i in range(self.n_envs):
-            slot = self.env(i).done_first
-            while slot >= 0:
-                count += 1
-                slot = slot_of(self.env(i), slot).next
         out = np.zeros(count, dtype=OUTCOME)
         bytes_of = out.view(np.int8) if count else _NOTHING
         for i in range(self.n_envs):
@@ -496,30 +513,54 @@ cdef class Batch:
                 slot = task.next
         return out
 
-    def transitions(self):
-        """State and next state, float32[., 2, state_dim], of the tasks in `completed`, in its order.
+    def experiences(self, dtype):
+        """The records of the tasks in `completed`, in its order.
 
         The next state is the one that the following decision of the episode was made in.
+
+        Parameters
+        ----------
+        dtype : numpy.dtype
+            ``itp.experience.record.record_dtype`` of these streams.
         """
-        cdef Py_ssize_t i, k = 0, count = 0
+        cdef int n = self.setting.n
+        cdef size_t size = record_bytes(n)
+        cdef Py_ssize_t i, k = 0, count = self._count_completed()
         cdef int slot
+        cdef char[::1] bytes_of
+        cdef const Env* env
         if not self.setting.keep_states:
             raise ValueError("the states of tasks in flight are not kept: pass keep_states=True")
-        cdef size_t size = 2 * self.setting.state_dim * sizeof(float)
-        for i in range(self.n_envs):
-            slot = self.env(i).done_first
-            while slot >= 0:
-                count += 1
-                slot = slot_of(self.env(i), slot).next
-        cdef float[:, :, ::1] out
-        out = np.empty((count, 2, self.setting.state_dim), dtype=np.float32)
-        for i in range(self.n_envs):
-            slot = self.env(i).done_first
-            while slot >= 0:
-                memcpy(&out[k, 0, 0], self.env(i).vectors + slot * 2 * self.setting.state_dim, size)
-                k += 1
-                slot = slot_of(self.env(i), slot).next
-        return np.asarray(out)
+        if dtype.itemsize != size:
+            raise ValueError(f"expected records of {size} bytes; got {dtype.itemsize}")
+        out = np.empty(count, dtype=dtype)
+        bytes_of = out.view(np.int8) if count else _NOTHING
+        with nogil:
+            for i in range(self.n_envs):
+                env = self.env(i)
+                slot = env.done_first
+                while slot >= 0:
+                    self._write_experience(env, slot, &bytes_of[k * size])
+                    k += 1
+                    slot = slot_of(env, slot).next
+        return out
+
+    cdef void _write_experience(self, const Env* env, int slot, char* out) noexcept nogil:
+        cdef const Slot* task = slot_of(env, slot)
+        cdef const float* states = env.vectors + <size_t>slot * 2 * self.setting.state_dim
+        cdef RecordHead head
+        head.number = task.task
+        head.decided_at_s = task.arrival.at_s
+        head.completed_at_s = task.last_finish_s
+        head.reward = <float>task.reward
+        head.propensity = task.propensity
+        head.action = action_of_mask(task.mask, self.setting.n)
+        head.source = task.source
+        head.explored = task.explored
+        head.done = task.task == env.n_tasks - 1
+        write_task_name(head.task_id, env.seed, task.task)
+        memset(head.model_version, 0, sizeof(head.model_version))
+        write_record(out, &head, states, states + self.setting.state_dim, self.setting.n)
 
     def service_intervals(self):
         """TIMELINE[.] of environment 0, in the order in which the intervals ended."""

@@ -94,7 +94,7 @@ ctypedef struct Setting:
     int n_links
     int state_dim
     size_t slot_bytes           # a slot with its chunks, whole half cache lines
-    bint keep_states            # of the tasks in flight, for `transitions`
+    bint keep_states            # of the tasks in flight, for `experiences`
     int n_tasks
     int order                   # ServiceOrder
     bint stealing               # of every task; else only of those that are pulled
