@@ -171,6 +171,7 @@ _COUNTERS = {
     "itp_decided_bytes": ("Bytes of the tasks decided.", []),
     "itp_outcomes": ("Outcomes reported, by success.", ["success"]),
     "itp_retransmitted_bytes": ("Bytes reported as sent again.", []),
+    "itp_records_lost": ("Records of the experience log for which the disk was too slow or full.", []),
     "itp_confidence_outcomes": ("Outcomes by the bin of the raw confidence.", ["bin"]),
     "itp_confidence_hits": ("Of these, successes within 1.25 times the expected time.", ["bin"]),
 }
@@ -218,6 +219,7 @@ def _add_counters(families: dict[str, Any], name: str, m: Metrics) -> None:
     add("itp_outcomes", m.total_successes, "true")
     add("itp_outcomes", m.total_outcomes - m.total_successes, "false")
     add("itp_retransmitted_bytes", m.retransmitted_bytes)
+    add("itp_records_lost", m.lost_records)
     for low, outcomes, hits in m.reliability:
         label = f"{low:.1f}-{low + 0.1:.1f}"
         add("itp_confidence_outcomes", outcomes, label)
