@@ -71,7 +71,7 @@ def test_the_digest_of_a_complete_file_stands():
 
 
 def test_bytes_beyond_the_end_are_refused():
-    with pytest.raises(FrameError, match="data up to byte 11 of a file of 10"):
+    with pytest.raises(FrameError, match="data from byte 9 to 11 of a file of 10"):
         Assembly(10).begin(9, 11)
 
 

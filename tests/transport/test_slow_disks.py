@@ -1,6 +1,7 @@
 """A slow file operation delays its own file, and the streams that carry it: nothing else."""
 
 import contextlib
+import errno
 import itertools
 import logging
 import os
@@ -137,16 +138,24 @@ def test_a_slow_open_of_a_file_that_is_given_up_harms_nobody(tmp_path, arrivals,
 # --- on the receiver ---
 
 
-@pytest.mark.parametrize("function", ["open", "posix_fallocate", "pwrite"])
-def test_a_slow_target_holds_up_its_own_streams_alone(tmp_path, arrivals, make_gate, function):
+@pytest.mark.parametrize("function", ["open", "posix_fallocate", "preadv", "fsync", "rename"])
+def test_a_slow_target_holds_up_no_stream(tmp_path, arrivals, make_gate, function):
+    gate = make_gate(function, FIRST_FILE, "itp-store")
+    check_that_others_arrive(tmp_path, arrivals, gate, "equal_split")
+
+
+@pytest.mark.parametrize("function", ["open", "posix_fallocate"])
+def test_frames_that_cannot_be_held_wait_on_their_own_streams(
+    tmp_path, arrivals, make_gate, monkeypatch, function
+):
+    monkeypatch.setattr("itp.transport.session._MAX_HELD_BYTES", 1000)
     gate = make_gate(function, FIRST_FILE)
     check_that_others_arrive(tmp_path, arrivals, gate, "round_robin")
 
 
-@pytest.mark.parametrize("function", ["preadv", "fsync", "rename"])
-def test_a_slow_end_of_a_file_holds_up_no_stream(tmp_path, arrivals, make_gate, function):
-    gate = make_gate(function, FIRST_FILE, "itp-finish")
-    check_that_others_arrive(tmp_path, arrivals, gate, "equal_split")
+def test_a_slow_write_holds_up_its_own_streams_alone(tmp_path, arrivals, make_gate):
+    gate = make_gate("pwrite", FIRST_FILE)
+    check_that_others_arrive(tmp_path, arrivals, gate, "round_robin")
 
 
 @contextlib.contextmanager
@@ -195,6 +204,26 @@ def test_chunks_of_a_file_that_is_still_being_opened_wait_for_it(arrivals, make_
         assert first.reply_of(Kind.FILE_DONE)[0].file_id == 1
         assert [second.reply()[0].kind for _ in range(3)].count(Kind.NACK) == 0
     assert (arrivals / "f").read_bytes() == b"12345678"
+
+
+def test_a_file_that_cannot_be_opened_fails_with_the_data_that_came_meanwhile(
+    arrivals, make_gate, monkeypatch
+):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    gate = make_gate("posix_fallocate", FIRST_FILE)
+    with Receiver(arrivals, port=0) as receiver, RawSender(receiver.address) as raw:
+        raw.greet()
+        send_file(raw, 1, b"f", b"data")
+        assert gate.reached.wait(TIMEOUT_S)
+        assert [raw.reply()[0].kind for _ in range(3)] == [Kind.ACK] * 3
+        gate.opened.set()
+        assert raw.reply_of(Kind.FILE_FAILED)[1] == b"No space left on device"
+        (session,) = receiver._sessions.values()
+        eventually(lambda: session._held_bytes == 0, "the memory is released")
+    assert os.listdir(arrivals) == []
 
 
 def test_a_file_that_is_given_up_while_it_is_opened_leaves_nothing(arrivals, make_gate):

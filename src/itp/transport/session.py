@@ -17,11 +17,13 @@ from itp.transport.logs import log
 from itp.transport.protocol.frames import Frame, FrameError, Kind
 from itp.transport.protocol.handshake import Hello
 from itp.transport.protocol.messages import FileRefused, decode_name, decode_reason, encode_reason
+from itp.transport.protocol.receiving import check_range
 from itp.transport.workers import Workers
 
 MAX_OPEN_FILES = 256
+_MAX_HELD_BYTES = 8 << 20
 _MAX_ANSWERS = 4096
-_MAX_FINISHERS = 8
+_MAX_WORKERS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,15 +65,18 @@ class _Arrival:
     size_bytes: int
     began_s: float = field(default_factory=time.monotonic)
     opened: threading.Event = field(default_factory=threading.Event)
-    """Set once `file` is there, or is known not to come."""
+    """Set once `file` takes frames, or is known not to come."""
     file: IncomingFile | None = None
+    held: list[Frame] = field(default_factory=list)
+    """Frames that came before that."""
 
 
 class Session:
     """All connections with one session id. Thread-safe.
 
-    The lock guards the bookkeeping alone: files are opened, written and verified outside of it. While a
-    file is being opened, the streams that bring its data wait, and no others.
+    The lock guards the bookkeeping alone. Streams write files; workers open, verify and rename them.
+    Frames of a file that is still being opened are held in memory; when that is full, the streams that
+    bring more of them wait, and no others.
 
     Parameters
     ----------
@@ -97,7 +102,8 @@ class Session:
         self._arrivals: dict[int, _Arrival] = {}
         # The outcomes of the latest files as they were sent; a late END is answered with them again.
         self._answers: dict[int, tuple[Kind, bytes]] = {}
-        self._finishers = Workers(_MAX_FINISHERS, "itp-finish")
+        self._held_bytes = 0
+        self._workers = Workers(_MAX_WORKERS, "itp-store")
         self._said_bye = False
         self._closed = False
         self._start_s = time.monotonic()
@@ -132,7 +138,7 @@ class Session:
 
     def wait_for_complete_files(self, timeout_s: float) -> None:
         """Wait until the files that are complete have their outcome, at most for so long."""
-        self._finishers.wait(timeout_s)
+        self._workers.wait(timeout_s)
 
     def close(self, reason_if_lost: str) -> SessionSummary:
         """Remove what is unfinished and sum up the session, after ``leave`` has returned True.
@@ -143,7 +149,7 @@ class Session:
             arrivals = tuple(self._arrivals.values())
         reason = "the sender gave up" if self._said_bye else reason_if_lost
         n_unfinished = sum(self._abort(arrival, reason) for arrival in arrivals)
-        self._finishers.close()
+        self._workers.close()
         error = None
         if n_unfinished:
             error = f"{reason}; {n_unfinished} unfinished removed"
@@ -221,47 +227,83 @@ class Session:
                 refusal = f"more than {MAX_OPEN_FILES} files at once"
             arrival = _Arrival(file_id=file_id, name=name, size_bytes=size_bytes)
             self._arrivals[file_id] = arrival
-        try:
-            if refusal:
-                self._fail(arrival, refusal)
-            else:
-                self._open(arrival)
-        finally:
+        if refusal:
+            self._fail(arrival, refusal)
             arrival.opened.set()
+        else:
+            self._workers.run(partial(self._open, arrival))
 
     def _open(self, arrival: _Arrival) -> None:
         tag = f"{self.id.hex()[:12]}-{arrival.file_id}"
         try:
             file = IncomingFile(self._directory, arrival.name, arrival.size_bytes, tag)
+            with self._lock:
+                wanted = self._arrivals.get(arrival.file_id) is arrival
+                if wanted:
+                    arrival.file = file
+            if not wanted:
+                # The sender has given it up meanwhile.
+                file.drop()
+            elif self._write_held(arrival, file):
+                self._finish(arrival, file)
         except Exception as error:
             self._fail(arrival, describe(error))
-            return
+        finally:
+            with self._lock:
+                self._take_held(arrival)
+                arrival.opened.set()
+
+    def _write_held(self, arrival: _Arrival, file: IncomingFile) -> bool:
+        """Write what was held until there is no more; returns whether the file is complete."""
+        complete = False
+        while True:
+            with self._lock:
+                held = self._take_held(arrival)
+                if not held:
+                    arrival.opened.set()
+                    return complete
+            for frame in held:
+                complete = self._write(file, frame) or complete
+
+    def _hold(self, arrival: _Arrival, frame: Frame) -> bool:
+        """Keep a frame of a file that is being opened, if there is room; returns whether it was kept."""
         with self._lock:
-            wanted = self._arrivals.get(arrival.file_id) is arrival
-            if wanted:
-                arrival.file = file
-        if not wanted:
-            # The sender has given it up meanwhile.
-            file.drop()
+            if arrival.opened.is_set() or self._held_bytes + len(frame.body) > _MAX_HELD_BYTES:
+                return False
+            self._held_bytes += len(frame.body)
+            arrival.held.append(frame._replace(body=bytes(frame.body)))
+            return True
+
+    def _take_held(self, arrival: _Arrival) -> list[Frame]:
+        held, arrival.held = arrival.held, []
+        self._held_bytes -= sum(len(frame.body) for frame in held)
+        return held
 
     def _advance(self, arrival: _Arrival, frame: Frame) -> None:
         """Act on DATA or END of a file."""
+        if frame.kind is Kind.DATA:
+            check_range(frame.offset, frame.offset + len(frame.body), arrival.size_bytes)
+        if self._hold(arrival, frame):
+            return
         arrival.opened.wait()
         file = arrival.file
         if file is None:
             return
         try:
-            if frame.kind is Kind.END:
-                complete = file.expect(bytes(frame.body))
-            else:
-                complete = file.write(frame.offset, frame.body)
-                with self._lock:
-                    self._received_bytes += len(frame.body)
+            complete = self._write(file, frame)
         except (FileRefused, OSError) as error:
             self._fail(arrival, describe(error))
             return
         if complete:
-            self._finishers.run(partial(self._finish, arrival, file))
+            self._workers.run(partial(self._finish, arrival, file))
+
+    def _write(self, file: IncomingFile, frame: Frame) -> bool:
+        if frame.kind is Kind.END:
+            return file.expect(bytes(frame.body))
+        complete = file.write(frame.offset, frame.body)
+        with self._lock:
+            self._received_bytes += len(frame.body)
+        return complete
 
     # --- outcomes ---
 

@@ -9,6 +9,12 @@ from itp.transport.protocol.ranges import RangeSet
 _MAX_GAPS = 65_536
 
 
+def check_range(start: int, end: int, size_bytes: int) -> None:
+    """FrameError if the bytes from `start` to before `end` are not within a file of this size."""
+    if end > size_bytes:
+        raise FrameError(f"data from byte {start} to {end} of a file of {size_bytes}")
+
+
 class Assembly:
     """The state of a file whose bytes arrive in any order, over several streams. Not thread-safe.
 
@@ -36,8 +42,7 @@ class Assembly:
         FrameError
             Beyond the end of the file.
         """
-        if end > self.size_bytes:
-            raise FrameError(f"data up to byte {end} of a file of {self.size_bytes}")
+        check_range(start, end, self.size_bytes)
         if self._complete or self._ranges.covers(start, end):
             return False
         self._writes += 1
