@@ -15,8 +15,11 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 import itp
+from itp._core.qnet import KERNELS, QNet
 from itp.cli import main
+from itp.models.chain import dense_layers
 from itp.models.load import SHIPPED, load_model
+from itp.models.onnx import read_graph
 from itp.models.serving import serve
 from itp.models.verification import N_PROBES, probe_states
 from itp.policies.episodes import rollouts
@@ -342,6 +345,15 @@ def test_a_state_gets_the_same_bits_alone_and_in_any_batch(served, states):
         together = model.q_values(states)
         by_itself = np.concatenate([model.q_values(state[None]) for state in states])
         np.testing.assert_array_equal(together, by_itself)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@settings(deadline=None, max_examples=30)
+@given(states=states_of)
+def test_every_kernel_keeps_states_apart(kernel, states):
+    states = np.array(states, np.float32)
+    net = QNet(dense_layers(read_graph((SHIPPED / "dqn_v1.onnx").read_bytes()), 20), kernel=kernel)
+    np.testing.assert_array_equal(net(states), np.concatenate([net(state[None]) for state in states]))
 
 
 @pytest.mark.parametrize("engine", ["auto", "onnxruntime"])

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_BATCH = 256
-"""States in a run: more save next to nothing, and keep the memory of a run bounded."""
+"""States in a run. A larger batch would save next to nothing; this one bounds the memory of a run."""
 
 
 def runtime() -> Any:
