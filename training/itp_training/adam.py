@@ -28,10 +28,11 @@ class Adam:
         self._steps += 1
         self._mean.lerp_(self._gradient, 1.0 - BETA_1)
         self._square.mul_(BETA_2).addcmul_(self._gradient, self._gradient, value=1.0 - BETA_2)
-        bias_1, bias_2 = 1.0 - BETA_1**self._steps, 1.0 - BETA_2**self._steps
-        torch.sqrt(self._square, out=self._scratch)
-        self._scratch.mul_(bias_2**-0.5).add_(EPS)
-        self._weights.addcdiv_(self._mean, self._scratch, value=-learning_rate / bias_1)
+        # The paper's remark to section 2: both bias corrections go into the step's size.
+        correction = (1.0 - BETA_2**self._steps) ** 0.5
+        size = learning_rate * correction / (1.0 - BETA_1**self._steps)
+        torch.sqrt(self._square, out=self._scratch).add_(EPS * correction)
+        self._weights.addcdiv_(self._mean, self._scratch, value=-size)
 
     def state_dict(self) -> dict[str, Tensor | int]:
         """What a resumed run needs."""

@@ -22,7 +22,7 @@ from itp._util.messages import brief
 from itp_training.errors import CheckpointError
 
 _MAGIC = b"ITPTRAIN"
-_VERSION = 1
+_VERSION = 2
 _DIGEST_SIZE = hashlib.sha256().digest_size
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from itp import PrioritizedReplayBuffer
 from itp._core.loss import bootstrap_loss, look_ahead_loss, take_rows
@@ -21,7 +20,8 @@ from itp_training.adam import Adam
 from itp_training.collect import Experiences
 from itp_training.config import TrainingConfig
 from itp_training.errors import TrainingError
-from itp_training.network import DenseChain, QNetwork
+from itp_training.gradient import Floats, differentiable
+from itp_training.network import QNetwork
 from itp_training.symmetry import ACTIONS_SEEN, ORDERS, STATE_SEEN
 
 PRIORITY_EPS = 1e-3
@@ -45,18 +45,15 @@ class Learner:
         self.device = device
         self.network = QNetwork(config).to(device)
         self.target = copy.deepcopy(self.network).eval().requires_grad_(False)
-        weights, self._gradient = self.network.flatten()
-        self._weights = weights
-        self._target_weights, _ = self.target.flatten()
-        self.optimizer = Adam(weights, self._gradient)
-        plain = self.network.is_plain
-        self._chain = DenseChain(self.network, config.batch_size) if plain else None
-        self._target_chain = DenseChain(self.target, config.batch_size) if plain else None
+        self._online, self._weights, gradient = differentiable(self.network, config.batch_size)
+        self._delayed, self._target_weights, _ = differentiable(self.target, config.batch_size)
+        self.optimizer = Adam(self._weights, gradient)
+        self._buffers = list(zip(self.target.buffers(), self.network.buffers(), strict=True))
         self.buffer = PrioritizedReplayBuffer(config.buffer_size, alpha=config.alpha, seed=config.seed)
         self.returns = np.full((config.buffer_size, 15), np.nan, dtype=np.float32)
         self.updates = 0
         self.rng = np.random.default_rng(config.seed)
-        self._sampled: dict[str, NDArray[Any]] | None = None
+        self._batch: dict[str, NDArray[Any]] | None = None
 
     @property
     def progress(self) -> float:
@@ -94,18 +91,17 @@ class Learner:
             The loss is not finite; the weights are as before.
         """
         c = self.config
-        batch = self._sampled = self.buffer.sample(c.batch_size, self.beta, out=self._sampled)
+        batch = self._batch = self.buffer.sample(c.batch_size, self.beta, out=self._batch)
         # Streams are exchangeable: every decision is seen with them in an order of its own.
         order = self.rng.integers(len(ORDERS), size=c.batch_size)
-        seen, actions_seen = STATE_SEEN[order], ACTIONS_SEEN[order]
-        # Double DQN's own choice comes first: the chain keeps the last values' products for the gradient.
-        wanted = self._bootstrapped(batch, seen) if c.td_weight else None
-        values = self._values(self._seen(batch["state"], seen))
-        found = values.detach().cpu().numpy()
-        slope, error, mean_loss = np.zeros_like(found), np.zeros(c.batch_size), 0.0
+        state_seen, actions_seen = STATE_SEEN[order], ACTIONS_SEEN[order]
+        # Double DQN's own choice comes first: the gradient is that of the last values.
+        wanted = self._bootstrapped(batch, state_seen) if c.td_weight else None
+        values = self._online.forward(_reordered(batch["state"], state_seen))
+        slope, error, loss = np.zeros_like(values), np.zeros(c.batch_size), 0.0
         if wanted is not None:
-            mean_loss += bootstrap_loss(
-                found,
+            loss += bootstrap_loss(
+                values,
                 batch["action"],
                 actions_seen,
                 wanted,
@@ -117,55 +113,42 @@ class Learner:
             )
         if c.look_ahead_share:
             returns = self.returns[batch["indexes"] % c.buffer_size]
-            mean_loss += look_ahead_loss(
-                found, returns, actions_seen, batch["weights"], c.huber_delta, slope, error
+            loss += look_ahead_loss(
+                values, returns, actions_seen, batch["weights"], c.huber_delta, slope, error
             )
-        if not math.isfinite(mean_loss):
+        if not math.isfinite(loss):
             raise TrainingError(
-                f"the loss of update {self.updates + 1} is {mean_loss} (batch of decisions "
+                f"the loss of update {self.updates + 1} is {loss} (batch of decisions "
                 f"{batch['indexes'][:4].tolist()}...): lower learning_rate, or look for rewards that are not "
                 "finite; the last good checkpoint stands"
             )
-        self._step(values, torch.from_numpy(slope).to(self.device))
+        self._online.backward(slope)
+        self.optimizer.step(self.learning_rate)
+        self._follow()
         self.updates += 1
         if c.alpha > 0.0:
             self.buffer.update_priorities(batch["indexes"], error + PRIORITY_EPS)
-        return mean_loss
+        return loss
 
-    def _values(self, states: Tensor) -> Tensor:
-        """The network's, in training mode."""
-        if self._chain is not None:
-            return self._chain.forward(states)
-        values: Tensor = self.network.train()(states)
-        return values
-
-    def _step(self, values: Tensor, slope: Tensor) -> None:
-        """From the loss's slope at the values to new weights, which the target follows."""
-        if self._chain is not None:
-            self._chain.backward(slope)
-        else:
-            self._gradient.zero_()
-            torch.autograd.backward(values, slope)
-        self.optimizer.step(self.learning_rate)
-        if self.config.td_weight:
-            self._target_weights.lerp_(self._weights, self.config.target_rate)
-            for mine, theirs in zip(self.target.buffers(), self.network.buffers(), strict=True):
-                mine.copy_(theirs)
-
-    @torch.no_grad()
-    def _bootstrapped(self, batch: dict[str, NDArray[Any]], seen: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _bootstrapped(self, batch: dict[str, NDArray[Any]], state_seen: NDArray[np.int64]) -> Floats:
         """R + gamma^n Q'(s', argmax Q(s', .)): chosen by one network, valued by the other."""
-        next_state = self._seen(batch["next_state"], seen)
-        now, later = self._chain, self._target_chain
-        values = self.network.eval()(next_state) if now is None else now.forward(next_state)
-        best = values.argmax(dim=1, keepdim=True)
-        valued = self.target(next_state) if later is None else later.forward(next_state)
-        future = valued.gather(1, best)[:, 0].cpu().numpy()
+        next_state = _reordered(batch["next_state"], state_seen)
+        best = self._online.evaluate(next_state).argmax(axis=1)
+        future = self._delayed.evaluate(next_state)[np.arange(len(best)), best]
         discount = np.float32(self.config.gamma**self.config.n_step)
-        wanted: NDArray[np.float32] = batch["reward"] + discount * ~batch["done"] * future
+        wanted: Floats = batch["reward"] + discount * ~batch["done"] * future
         return wanted
 
-    def _seen(self, states: NDArray[np.float32], seen: NDArray[np.int64]) -> Tensor:
-        out = np.empty_like(states)
-        take_rows(states, seen, out)
-        return torch.from_numpy(out).to(self.device)
+    def _follow(self) -> None:
+        """Move the target network towards the other one."""
+        if self.config.td_weight:
+            self._target_weights.lerp_(self._weights, self.config.target_rate)
+            for mine, theirs in self._buffers:
+                mine.copy_(theirs)
+
+
+def _reordered(states: Floats, state_seen: NDArray[np.int64]) -> Floats:
+    """The states with their streams in another order."""
+    out = np.empty_like(states)
+    take_rows(states, state_seen, out)
+    return out

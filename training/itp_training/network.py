@@ -10,45 +10,6 @@ from itp.actions import N_ACTIONS
 from itp_training.config import TrainingConfig
 
 
-class DenseChain:
-    """Values and gradient of a plain network by explicit matrix products.
-
-    The same numbers as autograd's, in half the time: at such sizes most of it goes into bookkeeping.
-    Products lie in memory that is allocated once; what `forward` returns is overwritten by the next call.
-    """
-
-    def __init__(self, network: QNetwork, batch_size: int) -> None:
-        layers = [layer for layer in (*network.body, network.advantage) if isinstance(layer, nn.Linear)]
-        device = layers[0].weight.device
-        self._weights = [layer.weight.detach() for layer in layers]
-        self._biases = [layer.bias.detach() for layer in layers]
-        self._gradients = [(layer.weight.grad, layer.bias.grad) for layer in layers]
-        self._input = torch.empty(batch_size, STATE_DIM, device=device)
-        self._outputs = [torch.empty(batch_size, w.shape[0], device=device) for w in self._weights]
-        self._errors = [torch.empty(batch_size, w.shape[1], device=device) for w in self._weights]
-
-    @torch.inference_mode()
-    def forward(self, state: Tensor) -> Tensor:
-        """Q-values of a batch."""
-        value = torch.mul(state, 2.0, out=self._input).sub_(1.0)
-        last = len(self._weights) - 1
-        for k, (weight, bias, out) in enumerate(zip(self._weights, self._biases, self._outputs, strict=True)):
-            torch.addmm(bias, value, weight.T, out=out)
-            value = out.relu_() if k < last else out
-        return value
-
-    @torch.inference_mode()
-    def backward(self, error: Tensor) -> None:
-        """Set the parameters' gradients to those by `error`, the loss's gradient by the last values."""
-        for k in range(len(self._weights) - 1, -1, -1):
-            before = self._outputs[k - 1] if k else self._input
-            weight_gradient, bias_gradient = self._gradients[k]
-            torch.mm(error.T, before, out=weight_gradient)
-            torch.sum(error, dim=0, out=bias_gradient)
-            if k:
-                error = torch.mm(error, self._weights[k], out=self._errors[k]).mul_(before > 0)
-
-
 class QNetwork(nn.Module):
     """Q-values float32[batch, 15] of states float32[batch, 20].
 
@@ -57,6 +18,7 @@ class QNetwork(nn.Module):
 
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__()
+        self.hidden = config.hidden
         layers: list[nn.Module] = []
         width = STATE_DIM
         for number, hidden in enumerate(config.hidden):
@@ -85,15 +47,19 @@ class QNetwork(nn.Module):
         return self.value is None and all(isinstance(layer, (nn.Linear, nn.ReLU)) for layer in self.body)
 
     def flatten(self) -> tuple[Tensor, Tensor]:
-        """Put all parameters and their gradients into one vector each, of which they become views."""
+        """Put all parameters and their gradients into one vector each, of which they become views.
+
+        A layer's weights lie in there input by input, and its biases behind them.
+        """
         parameters = list(self.parameters())
-        flat = torch.cat([p.detach().reshape(-1) for p in parameters])
+        flat = torch.cat([p.detach().movedim(0, -1).reshape(-1) for p in parameters])
         gradient = torch.zeros_like(flat)
         start = 0
         for p in parameters:
             end = start + p.numel()
-            p.data = flat[start:end].view_as(p)
-            p.grad = gradient[start:end].view_as(p)
+            turned = (*p.shape[1:], p.shape[0])
+            p.data = flat[start:end].view(turned).movedim(-1, 0)
+            p.grad = gradient[start:end].view(turned).movedim(-1, 0)
             start = end
         return flat, gradient
 
