@@ -152,7 +152,7 @@ class TaskPartitioner(FastPath):
             decider.serve(_served(model, decider.network, engine))
         self._log = None
         if experience_log is not None:
-            self._log = _opened_log(experience_log, n_streams, experience_interval_s)
+            self._log = _opened_log(experience_log, decider.network, experience_interval_s)
         self._open(decider)
 
     # --- streams ---
@@ -351,7 +351,9 @@ def _served(model: str | os.PathLike[str], network: NetworkState, engine: str) -
     return serve(load_model(model, network.service_order, engine=engine))
 
 
-def _opened_log(folder: str | os.PathLike[str], n_streams: int, interval_s: float) -> ExperienceLog:
+def _opened_log(folder: str | os.PathLike[str], network: NetworkState, interval_s: float) -> ExperienceLog:
     from itp.experience.log import ExperienceLog
 
-    return ExperienceLog(folder, n_streams, interval_s=interval_s)
+    return ExperienceLog(
+        folder, network.n_streams, interval_s=interval_s, service_order=network.service_order
+    )

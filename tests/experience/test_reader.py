@@ -532,3 +532,31 @@ def test_a_live_log_can_be_read(tmp_path):
             if k % 100 == 0:
                 numbers = read_log(tmp_path)["number"]
                 assert len(np.unique(numbers)) == len(numbers) <= k + 1
+
+
+@pytest.mark.parametrize("suffix", [".itplog", ".npz", ".parquet"])
+def test_files_of_another_service_order_are_refused(tmp_path, suffix):
+    def records_of(order):
+        if suffix == ".itplog":
+            with itp.TaskPartitioner(experience_log=tmp_path / order, service_order=order) as p:
+                p.report_outcome(p.partition_task(itp.Task("task", 1000)), 50.0, 0.1, True)
+            return tmp_path / order
+        path = tmp_path / f"{order}{suffix}"
+        file = experience_file(path, 4, {"service_order": order})
+        file.append(np.zeros(1, record_dtype(4)))
+        file.close()
+        return path
+
+    fifo, srpt = records_of("fifo"), records_of("srpt")
+    for path in (fifo, srpt):
+        assert sum(map(len, read_records(path))) == 1
+    assert sum(map(len, read_records(fifo, service_order="fifo"))) == 1
+    with pytest.raises(itp.errors.LogError, match=r"streams were served by 'srpt': expected fifo"):
+        list(read_records(srpt, service_order="fifo"))
+
+
+def test_files_that_say_no_service_order_are_read(tmp_path):
+    file = experience_file(tmp_path / "x.npz", 4)
+    file.append(np.zeros(2, record_dtype(4)))
+    file.close()
+    assert sum(map(len, read_records(tmp_path / "x.npz", service_order="srpt"))) == 2

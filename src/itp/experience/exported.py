@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from itp.errors import LogError
 from itp.experience.export import pyarrow
-from itp.experience.record import SOURCES, VERSION, record_dtype, renumbered
+from itp.experience.record import SOURCES, VERSION, check_service_order, record_dtype, renumbered
 from itp.schema import MAX_STREAMS, SCHEMA
 
 __all__ = ["read_npz", "read_parquet"]
@@ -27,26 +27,26 @@ _STREAM_BYTES = 1 << 20
 _Batches = Iterator[NDArray[np.void]]
 
 
-def read_npz(path: Path, batch: int) -> _Batches:
+def read_npz(path: Path, batch: int, service_order: str | None = None) -> _Batches:
     """The records of an NPZ file, in arrays of at most `batch`.
 
     Raises
     ------
     LogError
-        The file cannot be read, or is none of records.
+        The file cannot be read, is none of records, or says another service order than the one given.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            yield from _read_columns(path, archive, batch)
+            yield from _read_columns(path, archive, batch, service_order)
     # Encrypted entries and methods of compression that are not known are RuntimeError, NotImplementedError.
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         raise _unreadable(path, error) from error
 
 
-def _read_columns(path: Path, archive: zipfile.ZipFile, batch: int) -> _Batches:
+def _read_columns(path: Path, archive: zipfile.ZipFile, batch: int, service_order: str | None) -> _Batches:
     columns, rows = {}, {}
     try:
-        names = _sources(path, _npz_metadata(path, archive))
+        names = _sources(path, _npz_metadata(path, archive), service_order)
         for entry in archive.namelist():
             name = entry.removesuffix(".npy")
             if name != "metadata":
@@ -100,13 +100,13 @@ def _read_exactly(file: IO[bytes], size: int) -> bytes:
     return content
 
 
-def read_parquet(path: Path, batch: int) -> _Batches:
+def read_parquet(path: Path, batch: int, service_order: str | None = None) -> _Batches:
     """The records of a Parquet file, in arrays of at most `batch`.
 
     Raises
     ------
     LogError
-        The file cannot be read, or is none of records.
+        The file cannot be read, is none of records, or says another service order than the one given.
     MissingExtraError
         pyarrow is not installed.
     """
@@ -114,7 +114,7 @@ def read_parquet(path: Path, batch: int) -> _Batches:
     try:
         with arrow.parquet.ParquetFile(path, buffer_size=_STREAM_BYTES, pre_buffer=False) as file:
             schema = file.schema_arrow
-            names = _sources(path, (schema.metadata or {}).get(b"itp", b""))
+            names = _sources(path, (schema.metadata or {}).get(b"itp", b""), service_order)
             kinds = {name: _kind(schema.field(name).type) for name in schema.names}
             dtype = _record_type(path, {name: (None, kind) for name, kind in kinds.items()})
             for part in file.iter_batches(batch_size=batch, columns=list(dtype.names or ())):
@@ -149,8 +149,8 @@ def _values(arrow: Any, column: Any, kind: np.dtype[Any]) -> NDArray[Any]:
 # --- what both have ---
 
 
-def _sources(path: Path, metadata: str | bytes) -> list[str]:
-    """The names by which a file counts its sources."""
+def _sources(path: Path, metadata: str | bytes, service_order: str | None) -> list[str]:
+    """The names by which a file counts its sources; it must not say another service order."""
     try:
         about = json.loads(metadata)
         version, schema, names = about["format_version"], about["schema"], about["sources"]
@@ -164,6 +164,7 @@ def _sources(path: Path, metadata: str | bytes) -> list[str]:
     known = isinstance(names, list) and all(name in SOURCES for name in names)
     if not known or len(names) != len(set(names)):
         raise LogError(f"{path}: sources = {names!r:.80}: expected some of {', '.join(SOURCES)}")
+    check_service_order(path, about.get("service_order"), service_order)
     return list(names)
 
 

@@ -60,6 +60,8 @@ class ExperienceLog:
         Of the decisions.
     interval_s : float
         More than 0.
+    service_order : str, optional
+        How the streams serve their chunks; segments say it.
 
     Raises
     ------
@@ -73,7 +75,14 @@ class ExperienceLog:
     record.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], n_streams: int, *, interval_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        n_streams: int,
+        *,
+        interval_s: float = 1.0,
+        service_order: str | None = None,
+    ) -> None:
         if not os.fspath(folder):
             raise ValueError("experience_log = '': expected a folder")
         if isinstance(interval_s, bool) or not isinstance(interval_s, Real):
@@ -89,7 +98,7 @@ class ExperienceLog:
                 pass
         except OSError as error:
             raise LogError(f"{self.folder}: no log can be kept here: {error.strerror or error}") from error
-        self._writer: _Writer = _Writer(self.folder, n_streams, self.interval_s)
+        self._writer: _Writer = _Writer(self.folder, n_streams, self.interval_s, service_order)
         # Collected without close(): the thread ends by itself. At exit _finish_all waits for it.
         weakref.finalize(self, self._writer.abandon).atexit = False
 
@@ -153,9 +162,10 @@ class _Request:
 class _Writer:
     """What the log's thread works on; it refers to no log, so that a log can be collected."""
 
-    def __init__(self, folder: Path, n_streams: int, interval_s: float) -> None:
+    def __init__(self, folder: Path, n_streams: int, interval_s: float, service_order: str | None) -> None:
         self.folder = folder
         self.n_streams = n_streams
+        self.service_order = service_order
         # Twice an interval, so that nothing is written in its last moment.
         self.tick_s = interval_s / 2
         self.closed = False
@@ -346,7 +356,7 @@ class _Writer:
     def _write_frames(self) -> None:
         while self.unwritten:
             if self.segment is None:
-                self.segment = Segment(self.folder, self.n_streams)
+                self.segment = Segment(self.folder, self.n_streams, self.service_order)
                 # A frame of which a part is in another segment is written again.
                 self.offset -= self.offset % self.queue.frame_bytes
             first, *others = islice(self.unwritten, _AT_ONCE)

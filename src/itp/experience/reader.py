@@ -24,7 +24,9 @@ _HELD_BACK = 1024
 _Batches = Iterator[NDArray[np.void]]
 
 
-def read_records(path: str | os.PathLike[str], batch: int = 8192) -> _Batches:
+def read_records(
+    path: str | os.PathLike[str], batch: int = 8192, *, service_order: str | None = None
+) -> _Batches:
     """All records of a log, or of other files of records, in arrays of at most `batch`.
 
     Memory does not grow with the number of records. A record that was cut off at a segment's end is left
@@ -37,6 +39,8 @@ def read_records(path: str | os.PathLike[str], batch: int = 8192) -> _Batches:
         segments, oldest first; where it has none, for its Parquet and NPZ files, by name.
     batch : int
         At least 1.
+    service_order : str, optional
+        Refuse files that say that their streams were served in another order. Not all files say.
 
     Yields
     ------
@@ -46,15 +50,15 @@ def read_records(path: str | os.PathLike[str], batch: int = 8192) -> _Batches:
     Raises
     ------
     LogError
-        There is no such file, it is of another kind or version, a record is damaged (the text says which), or
-        the files hold records of different types. MissingExtraError: Parquet without pyarrow.
+        There is no such file, it is of another kind, version or service order, a record is damaged (the text
+        says which), or the files hold records of different types. MissingExtraError: Parquet without pyarrow.
     ValueError, TypeError
         `batch` is not as above.
     """
     batch = operator.index(batch)
     if batch < 1:
         raise ValueError(f"batch = {batch}: expected at least 1")
-    return _read(_files(Path(path)), batch)
+    return _read(_files(Path(path)), batch, service_order)
 
 
 def read_log(path: str | os.PathLike[str]) -> NDArray[np.void]:
@@ -73,11 +77,11 @@ def _files(path: Path) -> list[Path]:
     return [path]
 
 
-def _read(files: list[Path], batch: int) -> _Batches:
+def _read(files: list[Path], batch: int, service_order: str | None) -> _Batches:
     dtype = None
     for path in files:
         first = 0
-        for records in _READERS[path.suffix.lower()](path, batch):
+        for records in _READERS[path.suffix.lower()](path, batch, service_order):
             if records.dtype != (dtype := dtype or records.dtype):
                 raise LogError(
                     f"{path}: its records are unlike those of the files before it: of different numbers of "
@@ -91,10 +95,10 @@ def _read(files: list[Path], batch: int) -> _Batches:
             yield records
 
 
-def _latest(path: Path, batch: int) -> _Batches:
+def _latest(path: Path, batch: int, service_order: str | None) -> _Batches:
     """A segment's records without those that a later one of the same decision replaces."""
     held: NDArray[np.void] | None = None
-    for records in read_segment(path, batch):
+    for records in read_segment(path, batch, service_order):
         if held is None:
             held = records[:0]
         if not len(held) and not records["done"].any():
@@ -124,7 +128,7 @@ def _replaced(records: NDArray[np.void]) -> NDArray[np.bool_]:
     return replaced
 
 
-_READERS: dict[str, Callable[[Path, int], _Batches]] = {
+_READERS: dict[str, Callable[[Path, int, str | None], _Batches]] = {
     SUFFIX: _latest,
     ".npz": read_npz,
     ".parquet": read_parquet,

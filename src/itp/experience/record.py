@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from itp.errors import LogError
 from itp.schema import MAX_STREAMS, SOURCES, state_dim
 
-__all__ = ["SOURCES", "TEXT_BYTES", "VERSION", "check_records", "record_dtype", "renumbered"]
+__all__ = [
+    "SOURCES",
+    "TEXT_BYTES",
+    "VERSION",
+    "check_records",
+    "check_service_order",
+    "record_dtype",
+    "renumbered",
+]
 
 VERSION = 2
 """Of the record; the version of every file that holds records."""
@@ -88,6 +98,12 @@ def renumbered(sources: NDArray[np.integer], names: Sequence[str]) -> NDArray[np
     table = np.full(1 << 16, 0xFFFF, dtype=np.uint16)
     table[: len(names)] = [SOURCES.index(name) for name in names]
     return np.take(table, sources)
+
+
+def check_service_order(path: Path, found: object, expected: str | None) -> None:
+    """LogError if a file says another service order than the expected one; None stands for any."""
+    if None not in (found, expected) and found != expected:
+        raise LogError(f"{path}: its streams were served by {found!r:.40}: expected {expected}")
 
 
 def check_records(records: NDArray[np.void], first: int = 0) -> None:

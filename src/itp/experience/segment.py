@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from itp._core.record import first_damaged
 from itp.errors import LogError
-from itp.experience.record import VERSION, record_dtype, renumbered
+from itp.experience.record import VERSION, check_service_order, record_dtype, renumbered
 from itp.schema import MAX_STREAMS, SCHEMA
 
 __all__ = ["SUFFIX", "Segment", "frame_dtype", "read_segment", "segments"]
@@ -83,7 +83,7 @@ class Segment:
         From every method: the folder or the file cannot be written.
     """
 
-    def __init__(self, folder: Path, n_streams: int) -> None:
+    def __init__(self, folder: Path, n_streams: int, service_order: str | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path, self._fd = _create(folder)
         header = {
@@ -92,6 +92,7 @@ class Segment:
             "schema": SCHEMA,
             "n_streams": n_streams,
             "record_bytes": frame_dtype(n_streams).itemsize,
+            "service_order": service_order,
         }
         self.size_bytes = self._synced_bytes = 0
         line = memoryview((json.dumps(header) + "\n").encode())
@@ -164,27 +165,29 @@ def _sync(fd: int) -> None:
             raise
 
 
-def read_segment(path: Path, batch: int) -> Iterator[NDArray[np.void]]:
+def read_segment(path: Path, batch: int, service_order: str | None = None) -> Iterator[NDArray[np.void]]:
     """The whole records of a segment, in arrays of at most `batch`.
 
     Raises
     ------
     LogError
-        The file cannot be read, is no segment of a version that is known, or holds a damaged record.
+        The file cannot be read, is no segment of a version that is known, holds a damaged record, or says
+        another service order than the one given.
     """
     try:
         with open(path, "rb", buffering=0) as file:
-            yield from _records(path, file, batch)
+            yield from _records(path, file, batch, service_order)
     except OSError as error:
         raise LogError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _records(path: Path, file: FileIO, batch: int) -> Iterator[NDArray[np.void]]:
+def _records(path: Path, file: FileIO, batch: int, service_order: str | None) -> Iterator[NDArray[np.void]]:
     head = _read(file, _HEADER_BYTES)
     line, newline, rest = head.partition(b"\n")
     if not newline and _is_cut_off(line):
         return
-    version, n_streams = _parsed(path, line)
+    version, n_streams, found = _parsed(path, line)
+    check_service_order(path, found, service_order)
     frame = frame_dtype(n_streams, version)
     first = 0
     while True:
@@ -234,8 +237,8 @@ def _is_cut_off(line: bytes) -> bool:
     return len(written) < _HEADER_BYTES and (written.startswith(start) or start.startswith(written))
 
 
-def _parsed(path: Path, line: bytes) -> tuple[int, int]:
-    """Version and number of streams."""
+def _parsed(path: Path, line: bytes) -> tuple[int, int, object]:
+    """Version, number of streams, and service order if the header says one."""
     try:
         header = json.loads(line)
         if header["format"] != FORMAT:
@@ -256,7 +259,7 @@ def _parsed(path: Path, line: bytes) -> tuple[int, int]:
             f"{path}: the header says {n_bytes!r:.40} bytes a record: expected "
             f"{frame_dtype(n_streams, version).itemsize}"
         )
-    return int(version), n_streams
+    return int(version), n_streams, header.get("service_order")
 
 
 def _as_records(frames: NDArray[np.void], n_streams: int, version: int) -> NDArray[np.void]:
