@@ -35,7 +35,7 @@ def experiences():
 
 def itp_update(benchmark, config):
     learner = Learner(config, torch.device("cpu"))
-    learner.store(experiences())
+    learner.replay.store(experiences())
     benchmark.extra_info["role"] = "itp"
     benchmark.pedantic(learner.update, rounds=1000, warmup_rounds=50)
     assert learner.updates == 1050

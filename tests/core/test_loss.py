@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from itp._core.loss import bootstrap_loss, look_ahead_loss, take_rows
+from itp._core.loss import bootstrap_loss, look_ahead_loss, take_columns
 
 pytestmark = pytest.mark.core
 
@@ -87,10 +87,10 @@ def test_what_is_not_finite_shows(bad):
     )
 
 
-def test_take_rows():
+def test_take_columns():
     values, _, order, _ = batch(4)
     out = np.empty_like(values)
-    take_rows(values, order, out)
+    take_columns(values, order, out)
     np.testing.assert_array_equal(out, np.take_along_axis(values, order, axis=1))
 
 
@@ -104,6 +104,6 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="from 0 to 14"):
         look_ahead_loss(values, returns, order + 1, weights, 1.0, slope, error)
     with pytest.raises(ValueError, match="from 0 to 14"):
-        take_rows(values, order - 1, np.empty_like(values))
+        take_columns(values, order - 1, np.empty_like(values))
     with pytest.raises(ValueError, match="action: expected shape"):
         bootstrap_loss(values, np.zeros(3, np.int64), order, weights, weights, 1.0, 1.0, slope, error)

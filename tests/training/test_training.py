@@ -139,7 +139,7 @@ def filled(config: TrainingConfig, n: int = 64) -> Learner:
     )
     returns[rng.random((n, 15)) < 0.3] = np.nan
     returns[:, 0] = 1.0
-    learner.store(
+    learner.replay.store(
         Experiences(
             state=state,
             action=rng.integers(0, 15, n),
@@ -162,8 +162,8 @@ def twin_sample(learner: Learner, config: TrainingConfig) -> dict[str, np.ndarra
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        learner.buffer.save(f"{folder}/b")
-        twin = Learner(config, CPU).buffer
+        learner.replay.simulated.save(f"{folder}/b")
+        twin = Learner(config, CPU).replay.simulated
         twin.load(f"{folder}/b")
     return twin.sample(config.batch_size, learner.beta)
 
@@ -203,13 +203,13 @@ def test_look_ahead_loss_and_priorities() -> None:
     batch = twin_sample(learner, config)
     order = seen_order(learner)
     values = in_own_order(q_of(learner.network, shuffled(batch["state"], order)), order)
-    returns = learner.returns[batch["indexes"]].astype(np.float64)
+    returns = learner.replay.returns[batch["indexes"]].astype(np.float64)
     error = values - returns
     error -= np.nanmean(error, axis=1, keepdims=True)
     per_state = np.nanmean(huber(error, 0.7), axis=1)
     assert learner.update() == pytest.approx((batch["weights"] * per_state).mean(), rel=1e-5)
     largest = np.nanmean(np.abs(error), axis=1).max() + PRIORITY_EPS
-    assert learner.buffer.max_priority == pytest.approx(max(largest, 1.0), rel=1e-5)
+    assert learner.replay.simulated.max_priority == pytest.approx(max(largest, 1.0), rel=1e-5)
 
 
 @pytest.mark.parametrize("n_step", [1, 3])
@@ -260,7 +260,7 @@ def test_the_gradient_is_autograds(changes: dict[str, float]) -> None:
         each = torch.nn.functional.huber_loss(chosen, wanted, reduction="none", delta=0.2)
         loss = loss + config.td_weight * (weights * each).mean()
     if config.look_ahead_share:
-        returns = torch.from_numpy(learner.returns[batch["indexes"]])
+        returns = torch.from_numpy(learner.replay.returns[batch["indexes"]])
         for row in range(16):
             known = ~torch.isnan(returns[row])
             error = own[row][known] - returns[row][known]
@@ -306,7 +306,7 @@ def test_updates_bring_the_loss_down_and_beta_and_rate_move() -> None:
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_change() -> None:
     learner = filled(tiny())
-    learner.returns[:, 3] = np.inf
+    learner.replay.returns[:, 3] = np.inf
     before = [p.clone() for p in learner.network.parameters()]
     with pytest.raises(TrainingError, match=r"loss of update 1 is .*decisions \["):
         learner.update()

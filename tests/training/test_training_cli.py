@@ -29,13 +29,13 @@ from rich.console import Console  # noqa: E402 (after the check for PyTorch)
 
 from itp.evaluation.report import Report  # noqa: E402
 from itp.models.load import load_model  # noqa: E402
-from itp_training import checkpoint, session  # noqa: E402
+from itp_training import checkpoint, evaluation, session  # noqa: E402
 from itp_training.cli import main  # noqa: E402
 from itp_training.collect import Collector  # noqa: E402
 from itp_training.config import preset  # noqa: E402
 from itp_training.curves import curves  # noqa: E402
 from itp_training.display import Panel  # noqa: E402
-from itp_training.record import Record  # noqa: E402
+from itp_training.run_files import RunFiles  # noqa: E402
 from itp_training.trainer import Moment, Round  # noqa: E402
 
 # TensorBoard's and matplotlib's own.
@@ -98,7 +98,9 @@ def assert_same_end(folder: Path, other: Path) -> None:
     for part in ("network", "target", "optimizer"):
         for name, value in theirs[part].items():
             assert torch.equal(torch.as_tensor(mine[part][name]), torch.as_tensor(value)), (part, name)
-    assert torch.equal(mine["buffer"], theirs["buffer"])
+    assert mine["replay"]
+    for name, value in theirs["replay"].items():
+        assert torch.equal(torch.nan_to_num(mine["replay"][name]), torch.nan_to_num(value)), name
     assert rounds_of(folder) == rounds_of(other)
 
 
@@ -256,15 +258,15 @@ def test_the_panel_shows_rounds_and_speed(finished: Path) -> None:
 
 def test_figures_that_could_not_be_written_come_with_the_next(finished: Path, tmp_path: Path) -> None:
     rounds = [Round(**json.loads(line)) for line in lines(finished / "metrics.jsonl")]
-    record = Record(tmp_path, preset("default"), [])
+    files = RunFiles(tmp_path, preset("default"), [])
     metrics = tmp_path / "metrics.jsonl"
     metrics.unlink()
     metrics.mkdir()
     with pytest.raises(OSError, match="directory"):
-        record.add(rounds[:1])
+        files.add(rounds[:1])
     metrics.rmdir()
-    record.add(rounds)
-    record.close()
+    files.add(rounds)
+    files.close()
     assert rounds_of(tmp_path) == rounds_of(finished)
 
 
@@ -274,7 +276,7 @@ def test_figures_that_could_not_be_written_come_with_the_next(finished: Path, tm
 def test_evaluation(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(session, "RIVALS", ("single_best", "pull"))
+    monkeypatch.setattr(evaluation, "RIVALS", ("single_best", "pull"))
     before = (run / "checkpoint.pt").read_bytes()
     args = ["--load-model", str(run), "--evaluate", "--scenario", "lossy", "--episodes", "2"]
     assert main(args) == 0

@@ -6,87 +6,16 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. A user's mistake n
 from __future__ import annotations
 
 import argparse
-import importlib
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
-from itp._util.command import UsageError, check_name, exit_code
+from itp._util.command import UsageError, exit_code
 from itp.errors import MissingExtraError
-from itp.schema import SERVICE_ORDERS
-from itp.sim import scenario
-from itp_training.config import PRESETS, TRAINING_FAMILIES, TrainingConfig, preset
 from itp_training.errors import ConfigError
+from itp_training.options import build_parser, check
 
-DEVICES = ("auto", "cpu", "cuda")
 MODULE = "python -m itp_training"
 # What the extra itp[train] brings, by the names that fail to import.
 _EXTRA = ("torch", "onnx", "matplotlib", "rich")
-_MAX_THREADS = 256
-_CHANGES = ("episodes", "batch_size", "seed", "service_order")
-
-
-def build_parser(prog: str) -> argparse.ArgumentParser:
-    """The parser of the trainer, under the name it was started by."""
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description="Train a Q-network in the simulator and export it to ONNX. Ctrl-C saves and leaves; "
-        "--resume goes on, and ends in the same network as an unbroken run.",
-    )
-    add = parser.add_argument
-    add(
-        "--episodes",
-        metavar="N",
-        type=int,
-        help="to train for (default: 1000); to evaluate in, with --evaluate",
-    )
-    add("--batch-size", metavar="N", type=int, help="decisions an update (default: the preset's)")
-    add(
-        "--save-freq",
-        metavar="N",
-        type=int,
-        default=100,
-        help="episodes between checkpoints (default: %(default)s)",
-    )
-    add("--seed", metavar="S", type=int, help="of everything random (default: 0)")
-    add(
-        "--service-order",
-        choices=SERVICE_ORDERS,
-        help="how streams serve their chunks (default: fifo)",
-    )
-    add("--preset", choices=tuple(PRESETS), help="what all other settings begin with (default: default)")
-    add(
-        "--set",
-        metavar="NAME=VALUE",
-        type=_setting,
-        action="append",
-        default=[],
-        dest="settings",
-        help="any setting of docs/tuning.md, lists by commas; can be repeated",
-    )
-    add(
-        "--scenario",
-        metavar="NAME|FILE",
-        action="append",
-        help="can be repeated (default: those of docs/training.md)",
-    )
-    add("--device", choices=DEVICES, default="auto", help="auto takes a GPU where there is one")
-    add("--threads", metavar="N", type=int, default=1, help="of PyTorch (default: %(default)s)")
-    add("--out", metavar="FOLDER", type=Path, help="of the run (default: runs/ORDER-seedSEED)")
-    add("--name", default="dqn", help="of the model files (default: %(default)s; %(default)s-srpt for srpt)")
-    add("--resume", action="store_true", help="go on with the run in --out")
-    add(
-        "--load-model",
-        metavar="PATH",
-        type=Path,
-        help="begin with the weights of a checkpoint or a run's folder",
-    )
-    add("--evaluate", action="store_true", help="do not train: hold --load-model against classical rules")
-    add("--json", action="store_true", help="a JSON object a round and one at the end, on standard output")
-    add("--quiet", action="store_true", help="nothing but warnings, errors and the end")
-    parser.set_defaults(prog=prog)
-    return parser
 
 
 def main(argv: Sequence[str] | None = None, prog: str = MODULE) -> int:
@@ -96,71 +25,18 @@ def main(argv: Sequence[str] | None = None, prog: str = MODULE) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     try:
-        _check(args)
-        # PyTorch takes seconds to import: mistakes are told before.
-        session = importlib.import_module("itp_training.session")
-        return int(session.evaluate(args) if args.evaluate else session.train(args))
+        check(args)
+        # PyTorch takes seconds to import: mistakes are reported before.
+        if args.evaluate:
+            from itp_training.evaluation import evaluate
+
+            return evaluate(args)
+        from itp_training.session import train
+
+        return train(args)
     except ConfigError as error:
         raise UsageError(str(error)) from None
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in _EXTRA:
             raise
         raise MissingExtraError(f"training needs {error.name}: pip install 'itp[train]'") from None
-
-
-def configured(args: argparse.Namespace, base: TrainingConfig | None = None) -> TrainingConfig:
-    """The configuration that the options ask for, `base` (or the preset) where they say nothing."""
-    start = preset(args.preset or "default") if base is None or args.preset else base
-    changes: dict[str, Any] = {name: getattr(args, name) for name in _CHANGES}
-    changes["scenarios"] = tuple(args.scenario) if args.scenario else None
-    start = replace(start, **{name: value for name, value in changes.items() if value is not None})
-    return start.with_text(dict(args.settings))
-
-
-def _setting(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"expected NAME=VALUE; got {text!r}")
-    return name.strip().replace("-", "_"), value
-
-
-def _check(args: argparse.Namespace) -> None:
-    """Refuse what makes no sense, before anything heavy is loaded."""
-    if args.save_freq < 1:
-        raise UsageError(f"--save-freq must be at least 1; got {args.save_freq}")
-    if not 1 <= args.threads <= _MAX_THREADS:
-        raise UsageError(f"--threads must be from 1 to {_MAX_THREADS}; got {args.threads}")
-    if not args.name or Path(args.name).name != args.name:
-        raise UsageError(f"--name must be a file's name without folder and ending; got {args.name!r}")
-    for name in args.scenario or ():
-        if not Path(name).is_file():
-            families = scenario.FAMILIES if args.evaluate else (*scenario.FAMILIES, *TRAINING_FAMILIES)
-            check_name("--scenario", name, tuple(dict.fromkeys(families)))
-    if args.load_model is not None and args.load_model.suffix == ".onnx":
-        raise UsageError(
-            f"--load-model {args.load_model}: weights come from a run's folder or its checkpoint.pt; an "
-            "exported model is evaluated by `itp evaluate --policy`"
-        )
-    if args.resume and args.load_model is not None:
-        raise UsageError("--resume goes on with the run in --out; --load-model begins a new one: choose one")
-    if args.evaluate:
-        _check_evaluation(args)
-    elif not args.resume and args.load_model is None:
-        configured(args)
-
-
-def _check_evaluation(args: argparse.Namespace) -> None:
-    if args.load_model is None:
-        raise UsageError("--evaluate needs --load-model PATH: a checkpoint.pt or a run's folder")
-    if args.episodes is not None and args.episodes < 1:
-        raise UsageError(f"--episodes must be at least 1; got {args.episodes}")
-    given = {
-        "--batch-size": args.batch_size,
-        "--seed": args.seed,
-        "--service-order": args.service_order,
-        "--preset": args.preset,
-        "--set": args.settings or None,
-    }
-    for option, value in given.items():
-        if value is not None:
-            raise UsageError(f"{option} is for training; --evaluate takes the model as it is")

@@ -1,4 +1,4 @@
-"""What a training run is made of: one frozen configuration, saved beside whatever it produced."""
+"""The configuration of a training run: frozen, checked once, saved beside whatever the run produces."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from itp_training.errors import ConfigError
 
 OBJECTIVES = ("slowdown", "reward")
 TEACHERS = {"fifo": "single_best", "srpt": "least_completion_time"}
-"""The rule that decides, and continues what is tried, before the network has learnt anything."""
+"""The rule that decides, in episodes and in look-ahead, before the network has learnt anything."""
 
 TRAINING_FAMILIES = (
     "homogeneous",
@@ -25,18 +25,18 @@ TRAINING_FAMILIES = (
     "wide",
     "wide",
 )
-"""Shipped families, and paths of any kind (wide.toml here) as often as two of them; mixed, trace-driven and
-inter-region are held out for evaluation."""
+"""Shipped families, and wide.toml of this folder, with paths of any kind, as often as two of them; mixed,
+trace-driven and inter-region are held out for evaluation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingConfig:
-    """All that decides how a run ends: the same configuration gives the same bits on one thread."""
+    """Everything a run's result depends on, but for the content of its records."""
 
     service_order: str = "fifo"
     """How the streams serve their chunks: one model is trained for each order."""
     seed: int = 0
-    """Of the weights, of exploration, of the replay buffer, and where the worlds begin."""
+    """Seeds weights, exploration, replay and worlds."""
 
     scenarios: tuple[str, ...] = TRAINING_FAMILIES
     """Families or files; every episode draws one."""
@@ -47,21 +47,25 @@ class TrainingConfig:
     """Decisions an episode."""
     envs: int = 50
     """Episodes side by side; after each such round the network learns from what is stored."""
+    experiences: tuple[str, ...] = ()
+    """Folders and files of records to learn from as well; without episodes, from them alone."""
+    experience_share: float = 0.25
+    """Share of every batch that is drawn from these records, the rest from the simulator."""
 
     objective: str = "slowdown"
-    """What a task returns: "slowdown", minus the log of its slowdown; "reward", the production reward."""
+    """A task's return: "slowdown" is minus the log of its slowdown, "reward" the production reward."""
     gamma: float = 1.0
     """Discount from one task to the next."""
     n_step: int = 1
     """Tasks whose returns are added up before the target network's estimate takes over."""
     td_weight: float = 0.0
-    """Of the temporal difference (Double DQN) in the loss."""
+    """Weight of the temporal difference (Double DQN) in the loss."""
     look_ahead_share: float = 0.5
     """Share of the decisions for which every action is tried in a copy of the world; 0: none."""
     look_ahead_tasks: int = 30
-    """How many tasks on such a copy goes; the present policy decides in it."""
+    """Tasks for which such a copy goes on; the present policy decides in it."""
     teacher_episodes: int = 50
-    """For so many the service order's best simple rule decides instead of the network."""
+    """First episodes, in which the service order's best simple rule decides instead of the network."""
     epsilon: tuple[float, float] = (0.3, 0.1)
     """Share of random actions, first and last ..."""
     epsilon_decay: float = 0.5
@@ -79,19 +83,26 @@ class TrainingConfig:
     """Over the whole run, spread evenly over its rounds."""
     learning_rate: float = 1e-3
     learning_rate_end: float = 0.05
-    """What is left of it at the end, as a share; it falls linearly."""
+    """Share of it that remains at the end; it falls linearly."""
     target_rate: float = 0.005
     """Share by which the target network follows at every update."""
     huber_delta: float = 1.0
     buffer_size: int = 262_144
     """Decisions kept for replay."""
     alpha: float = 0.3
-    """Exponent of the priorities; 0: all decisions alike."""
+    """Exponent of the priorities; 0 draws all decisions alike."""
     beta: float = 0.4
-    """Exponent of the importance weights at first; it rises linearly to 1."""
+    """First exponent of the importance weights; it rises linearly to 1."""
 
     def __post_init__(self) -> None:
         _check(self)
+
+    @property
+    def recorded(self) -> int:
+        """Decisions of a batch that come from records."""
+        if not self.experiences:
+            return 0
+        return round(self.experience_share * self.batch_size) if self.episodes else self.batch_size
 
     def as_dict(self) -> dict[str, Any]:
         """By name, ready for JSON."""
@@ -107,21 +118,34 @@ class TrainingConfig:
         return cls(**given)
 
     def with_text(self, texts: Mapping[str, str]) -> TrainingConfig:
-        """With settings changed, as written on a command line: lists by commas."""
-        known = {field.name: getattr(self, field.name) for field in fields(self)}
-        values: dict[str, Any] = {}
-        for name, text in texts.items():
-            if name not in known:
-                raise ConfigError(f"no such setting: {name}; there are: {', '.join(known)}")
-            present = known[name]
-            try:
-                if isinstance(present, tuple):
-                    values[name] = tuple(_scalar(type(present[0]), part.strip()) for part in text.split(","))
-                else:
-                    values[name] = _scalar(type(present), text)
-            except ValueError:
-                raise ConfigError(f"{name} = {text!r}: expected a value like {present!r}") from None
-        return replace(self, **values)
+        """With settings changed, as written on a command line; see `parse_settings`."""
+        return replace(self, **parse_settings(texts))
+
+
+def parse_settings(texts: Mapping[str, str]) -> dict[str, Any]:
+    """Values of settings as written on a command line: lists by commas, booleans as true and false.
+
+    Raises
+    ------
+    ConfigError
+        There is no such setting, or its value is of another kind.
+    """
+    known = {field.name: field.default for field in fields(TrainingConfig)}
+    values: dict[str, Any] = {}
+    for name, text in texts.items():
+        if name not in known:
+            raise ConfigError(f"no such setting: {name}; there are: {', '.join(known)}")
+        usual = known[name]
+        try:
+            if isinstance(usual, tuple):
+                kind = type(usual[0]) if usual else str
+                parts = text.split(",") if text else []
+                values[name] = tuple(_scalar(kind, part.strip()) for part in parts)
+            else:
+                values[name] = _scalar(type(usual), text)
+        except ValueError:
+            raise ConfigError(f"{name} = {text!r}: expected a value like {usual!r}") from None
+    return values
 
 
 def _scalar(kind: type, text: str) -> Any:
@@ -150,6 +174,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate_end": 1.0,
         "alpha": 0.6,
     },
+    # Records tell what became of the action that was taken: temporal differences learn from that. In the
+    # simulator every action is tried as well, by the same reward and discount.
+    "experience": {
+        "objective": "reward",
+        "gamma": 0.95,
+        "n_step": 1,
+        "td_weight": 0.1,
+    },
 }
 
 
@@ -160,8 +192,8 @@ def preset(name: str, **changes: Any) -> TrainingConfig:
     return TrainingConfig(**{**PRESETS[name], **changes})
 
 
+_MAX_EPISODES = 10_000_000
 _COUNTS = {
-    "episodes": 10_000_000,
     "tasks": 100_000,
     "envs": 65_536,
     "n_step": 1000,
@@ -174,6 +206,7 @@ _RANGES = {
     "gamma": (0.0, 1.0),
     "td_weight": (0.0, 1e3),
     "look_ahead_share": (0.0, 1.0),
+    "experience_share": (0.0, 1.0),
     "epsilon_decay": (0.0, 1.0),
     "dropout": (0.0, 0.9),
     "learning_rate": (1e-9, 1.0),
@@ -190,7 +223,8 @@ def _check(c: TrainingConfig) -> None:
     _choice("objective", c.objective, OBJECTIVES)
     for name, most in _COUNTS.items():
         _integer(name, getattr(c, name), 1, most)
-    _integer("teacher_episodes", c.teacher_episodes, 0, _COUNTS["episodes"])
+    _integer("episodes", c.episodes, 0, _MAX_EPISODES)
+    _integer("teacher_episodes", c.teacher_episodes, 0, _MAX_EPISODES)
     _integer("seed", c.seed, 0, 2**31)
     for name, (low, high) in _RANGES.items():
         _number(name, getattr(c, name), low, high)
@@ -201,14 +235,39 @@ def _check(c: TrainingConfig) -> None:
     _pair("epsilon", c.epsilon, 0.0, 1.0)
     if c.load[0] > c.load[1]:
         raise ConfigError(f"load = {c.load!r}: expected the lower end first")
-    if not c.scenarios or not all(isinstance(name, str) for name in c.scenarios):
-        raise ConfigError(f"scenarios = {c.scenarios!r}: expected at least one name")
+    for name, least in (("scenarios", 1), ("experiences", 0)):
+        value = getattr(c, name)
+        if not isinstance(value, tuple) or not all(part and isinstance(part, str) for part in value):
+            raise ConfigError(f"{name} = {value!r}: expected names")
+        if len(value) < least:
+            raise ConfigError(f"{name} = {value!r}: expected at least one name")
     if not 1 <= len(c.hidden) <= 8:
         raise ConfigError(f"hidden = {c.hidden!r}: expected 1 to 8 widths")
     for width in c.hidden:
         _integer("hidden", width, 1, 4096)
     if c.td_weight == 0.0 and c.look_ahead_share == 0.0:
         raise ConfigError("td_weight = 0 and look_ahead_share = 0: there is nothing to learn from")
+    _check_experiences(c)
+
+
+def _check_experiences(c: TrainingConfig) -> None:
+    if not c.experiences:
+        if c.episodes == 0:
+            raise ConfigError("episodes = 0: without experiences there is nothing to learn from")
+        return
+    if c.td_weight == 0.0:
+        raise ConfigError(
+            "td_weight = 0: records tell what became of one action, from which only temporal differences "
+            "learn; expected more than 0, as in the preset experience"
+        )
+    if c.objective != "reward":
+        raise ConfigError(f"objective = {c.objective!r}: records hold the production reward; expected reward")
+    if c.episodes and not 0 < c.recorded < c.batch_size:
+        raise ConfigError(
+            f"experience_share = {c.experience_share!r}: expected a share that draws at least one of "
+            f"{c.batch_size} decisions from the records and one from the simulator; with 0 episodes all come "
+            "from the records"
+        )
 
 
 def _choice(name: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -36,29 +36,32 @@ def write_curves(path: Path, rounds: Sequence[Round], teacher: str, teacher_slow
 
 
 def curves(rounds: Sequence[Round], teacher: str, teacher_slowdown: float) -> Figure:
-    """Validation slowdown with the teacher's as a line, reward, loss and epsilon over episodes."""
-    episodes = [done.episodes for done in rounds]
+    """Validation slowdown, the teacher's as a line, and loss; of episodes reward and epsilon too."""
+    played = rounds[-1].episodes > 0
+    steps = [done.step for done in rounds]
     marker = "o" if len(rounds) == 1 else None
+    panels = [
+        ("slowdown in the validation worlds", "validation_slowdown", SERIES[0]),
+        ("loss", "loss", SERIES[1]),
+    ]
+    if played:
+        panels.insert(1, ("reward a task, exploration included", "reward", SERIES[2]))
+        panels.append(("share of random actions", "epsilon", SERIES[3]))
     with mpl.rc_context(RC):
-        figure = Figure(figsize=(8.0, 5.0), layout="constrained")
-        parts = figure.subplots(2, 2, sharex=True).flat
-        panels = (
-            ("slowdown in the validation worlds", "validation_slowdown", SERIES[0]),
-            ("reward a task, exploration included", "reward", SERIES[2]),
-            ("loss", "loss", SERIES[1]),
-            ("share of random actions", "epsilon", SERIES[3]),
-        )
-        for axes, (title, name, colour) in zip(parts, panels, strict=True):
-            axes.plot(episodes, [getattr(done, name) for done in rounds], color=colour, marker=marker)
+        figure = Figure(figsize=(8.0, 5.0 if played else 2.8), layout="constrained")
+        parts = figure.subplots(len(panels) // 2, 2, sharex=True)
+        for axes, (title, name, colour) in zip(parts.flat, panels, strict=True):
+            axes.plot(steps, [getattr(done, name) for done in rounds], color=colour, marker=marker)
             axes.set_title(title, fontsize=9, loc="left", color=INK)
-        validation, _, loss, epsilon = figure.axes
+            if name == "epsilon":
+                axes.set_ylim(0.0, None)
+            if name == "loss" and all(done.loss > 0.0 for done in rounds):
+                axes.set_yscale("log")
+        validation = figure.axes[0]
         validation.axhline(
             teacher_slowdown, color=MUTED, linestyle=(0, (4, 1.5)), label=f"{label(teacher)}, the teacher"
         )
         validation.legend(fontsize=8)
-        if all(done.loss > 0.0 for done in rounds):
-            loss.set_yscale("log")
-        epsilon.set_ylim(0.0, None)
-        for axes in (loss, epsilon):
-            axes.set_xlabel("episodes")
+        for axes in figure.axes[-2:]:
+            axes.set_xlabel("episodes" if played else "updates")
     return figure

@@ -1,11 +1,12 @@
-"""What a run shows while it goes: a live panel on a terminal, else a line or a JSON object a round."""
+"""The display of a run: a live panel on a terminal, else a line or a JSON object a round."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any
@@ -13,17 +14,25 @@ from typing import Any
 from rich import box
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
-from itp_training.trainer import Moment, Round
+from itp_training.trainer import Moment, Round, Trainer
 
 _ROUNDS_SHOWN = 8
 _REFRESHES_PER_S = 5
 
 
 class Display:
-    """Shows nothing but what the user must know: `--quiet`, and what the others are made from."""
+    """Shows nothing but notes and the end: ``--quiet``, and the base of the others."""
 
     def __enter__(self) -> Display:
         return self
@@ -31,20 +40,20 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing to leave."""
+        """Stop showing."""
 
     def tick(self, moment: Moment) -> None:
-        """Where the run stands."""
+        """Show the run's progress."""
 
     def finished(self, rounds: Sequence[Round]) -> None:
-        """One more round is over, the last of these."""
+        """Show the last of these rounds."""
 
     def note(self, text: str) -> None:
-        """Something the user must know, on standard error."""
+        """Tell the user something on standard error."""
         print(text, file=sys.stderr, flush=True)
 
     def end(self, summary: dict[str, Any], lines: Sequence[str]) -> None:  # noqa: ARG002
-        """The run is over: what there is to say, for programs and for people."""
+        """Show how the run ended: `summary` is for programs, `lines` are for people."""
         for line in lines:
             print(line, flush=True)
 
@@ -53,20 +62,16 @@ class Lines(Display):
     """A plain line a round, for logs."""
 
     def __init__(self, rounds: Sequence[Round], n_rounds: int) -> None:
-        self._begin_s, self._done_before, self._n_rounds = time.monotonic(), len(rounds), n_rounds
+        self._start_s, self._done_before, self._n_rounds = time.monotonic(), len(rounds), n_rounds
 
     def finished(self, rounds: Sequence[Round]) -> None:
         done = rounds[-1]
-        decisions, updates = rates(rounds)
-        spent_s = time.monotonic() - self._begin_s
+        spent_s = time.monotonic() - self._start_s
         left_s = spent_s * (self._n_rounds - len(rounds)) / (len(rounds) - self._done_before)
-        print(
-            f"episode {done.episodes}: reward {done.reward:.3f}, slowdown {done.slowdown:.3f}, "
-            f"validation {done.validation_slowdown:.3f}, loss {done.loss:.4g}, epsilon {done.epsilon:.2f}, "
-            f"beta {done.beta:.2f}, {decisions:,.0f} decisions/s, {updates:,.0f} updates/s, "
-            f"{clock(left_s)} left",
-            flush=True,
-        )
+        figures = [f"{name} {text}" for name, text in _figures(rounds).items() if text]
+        speeds = [f"{text} {name}" for name, text in _rates(rounds).items() if text]
+        unit = "episode" if done.episodes else "update"
+        print(f"{unit} {done.step}: {', '.join([*figures, *speeds])}, {clock(left_s)} left", flush=True)
 
 
 class JsonLines(Display):
@@ -122,28 +127,22 @@ class Panel(Display):
         self._bar.update(self._task, completed=len(rounds) / self._n_rounds)
 
     def _render(self) -> Group:
+        if not self._rounds:
+            return Group(self._bar)
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-        heads = ("episodes", "reward", "slow-\ndown", "vali-\ndation", "loss", "eps", "beta")
-        for head in (*heads, "deci-\nsions/s", "up-\ndates/s"):
-            table.add_column(head, justify="right", no_wrap=True)
+        last = self._rounds[-1]
+        table.add_column("episodes" if last.episodes else "updates", justify="right", no_wrap=True)
+        shown = [name for name, text in (_figures(self._rounds) | _rates(self._rounds)).items() if text]
+        for name in shown:
+            table.add_column(_HEADS.get(name, name), justify="right", no_wrap=True)
         for number in range(max(len(self._rounds) - _ROUNDS_SHOWN, 0), len(self._rounds)):
-            done = self._rounds[number]
-            decisions, updates = rates(self._rounds[: number + 1])
-            table.add_row(
-                f"{done.episodes}",
-                f"{done.reward:.3f}",
-                f"{done.slowdown:.3f}",
-                f"{done.validation_slowdown:.3f}",
-                f"{done.loss:.4g}",
-                f"{done.epsilon:.2f}",
-                f"{done.beta:.2f}",
-                f"{decisions:,.0f}",
-                f"{updates:,.0f}",
-            )
-        return Group(table, self._bar) if self._rounds else Group(self._bar)
+            rounds = self._rounds[: number + 1]
+            texts = _figures(rounds) | _rates(rounds)
+            table.add_row(str(rounds[-1].step), *(texts[name] for name in shown))
+        return Group(table, self._bar)
 
 
-def display(rounds: Sequence[Round], n_rounds: int, *, as_json: bool, quiet: bool) -> Display:
+def display(trainer: Trainer, *, as_json: bool, quiet: bool) -> Display:
     """The one that fits the options and where the output goes."""
     if as_json:
         return JsonLines(quiet)
@@ -151,18 +150,62 @@ def display(rounds: Sequence[Round], n_rounds: int, *, as_json: bool, quiet: boo
         return Display()
     console = Console()
     if console.is_terminal:
-        return Panel(console, rounds, n_rounds)
-    return Lines(rounds, n_rounds)
+        return Panel(console, trainer.rounds, trainer.n_rounds)
+    return Lines(trainer.rounds, trainer.n_rounds)
 
 
-def rates(rounds: Sequence[Round]) -> tuple[float, float]:
-    """Decisions and updates a second in the last of some rounds."""
+@contextmanager
+def reading(*, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """Show how many records are read; gives the function to call with the number of those just read."""
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("reading records")
+        total = 0
+
+        def tick(count: int) -> None:
+            nonlocal total
+            total += count
+            bar.update(task, description=f"reading records: {total:,}")
+
+        yield tick
+
+
+# Narrower heads for the panel.
+_HEADS = {
+    "slowdown": "slow-\ndown",
+    "validation": "vali-\ndation",
+    "epsilon": "eps",
+    "decisions/s": "deci-\nsions/s",
+    "updates/s": "up-\ndates/s",
+}
+
+
+def _figures(rounds: Sequence[Round]) -> dict[str, str]:
+    """What the last of some rounds came to; nothing stands for what it has not."""
+    done = rounds[-1]
+    figures: dict[str, tuple[float | None, str]] = {
+        "reward": (done.reward, ".3f"),
+        "slowdown": (done.slowdown, ".3f"),
+        "validation": (done.validation_slowdown, ".3f"),
+        "loss": (done.loss, ".4g"),
+        "epsilon": (done.epsilon, ".2f"),
+        "beta": (done.beta, ".2f"),
+    }
+    return {name: "" if value is None else format(value, form) for name, (value, form) in figures.items()}
+
+
+def _rates(rounds: Sequence[Round]) -> dict[str, str]:
+    """How many decisions and updates a second the last of some rounds made."""
     last = rounds[-1]
     decisions, updates = last.decisions, last.updates
     if len(rounds) > 1:
         decisions -= rounds[-2].decisions
         updates -= rounds[-2].updates
-    return decisions / max(last.collect_s, 1e-9), updates / max(last.learn_s, 1e-9)
+    return {
+        "decisions/s": f"{decisions / max(last.collect_s, 1e-9):,.0f}" if decisions else "",
+        "updates/s": f"{updates / max(last.learn_s, 1e-9):,.0f}",
+    }
 
 
 def clock(seconds: float) -> str:

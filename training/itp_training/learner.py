@@ -1,4 +1,4 @@
-"""Learning from the replay buffer: Double DQN, and the returns of actions that were tried in copies.
+"""Learning from replay: Double DQN, and the returns of actions that were tried in copies of the world.
 
 Double DQN: van Hasselt, Guez and Silver, AAAI 2016. Prioritized replay: Schaul et al., ICLR 2016,
 with priority (|error| + eps)^alpha and weights (N P)^-beta.
@@ -8,34 +8,32 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from itp import PrioritizedReplayBuffer
-from itp._core.loss import bootstrap_loss, look_ahead_loss, take_rows
+from itp._core.loss import bootstrap_loss, look_ahead_loss, take_columns
 from itp_training.adam import Adam
-from itp_training.collect import Experiences
 from itp_training.config import TrainingConfig
 from itp_training.errors import TrainingError
 from itp_training.gradient import Floats, differentiable
 from itp_training.network import QNetwork
-from itp_training.symmetry import ACTIONS_SEEN, ORDERS, STATE_SEEN
+from itp_training.replay import Batch, Replay
+from itp_training.symmetry import ACTION_COLUMNS, ORDERS, STATE_COLUMNS
 
 PRIORITY_EPS = 1e-3
 
 
 class Learner:
-    """Network, target network, optimizer and replay buffer.
+    """Network, target network, optimizer and replay.
 
     Attributes
     ----------
     network, target : QNetwork
-    buffer : PrioritizedReplayBuffer
+    replay : Replay
     rng : numpy.random.Generator
-        Of the streams' orders.
+        Draws the order in which a decision's streams are seen.
     updates : int
         Done so far.
     """
@@ -49,11 +47,9 @@ class Learner:
         self._delayed, self._target_weights, _ = differentiable(self.target, config.batch_size)
         self.optimizer = Adam(self._weights, gradient)
         self._buffers = list(zip(self.target.buffers(), self.network.buffers(), strict=True))
-        self.buffer = PrioritizedReplayBuffer(config.buffer_size, alpha=config.alpha, seed=config.seed)
-        self.returns = np.full((config.buffer_size, 15), np.nan, dtype=np.float32)
+        self.replay = Replay(config)
         self.updates = 0
         self.rng = np.random.default_rng(config.seed)
-        self._batch: dict[str, NDArray[Any]] | None = None
 
     @property
     def progress(self) -> float:
@@ -71,17 +67,6 @@ class Learner:
         c = self.config
         return c.learning_rate * max(1.0 - (1.0 - c.learning_rate_end) * self.progress, c.learning_rate_end)
 
-    def store(self, experiences: Experiences) -> None:
-        """Put experiences into the buffer, with the highest priority so far."""
-        indexes = self.buffer.add_batch(
-            state=experiences.state,
-            action=experiences.action,
-            reward=experiences.reward,
-            next_state=experiences.next_state,
-            done=experiences.done,
-        )
-        self.returns[indexes % self.config.buffer_size] = experiences.returns
-
     def update(self) -> float:
         """One gradient step on one batch; returns its loss.
 
@@ -91,20 +76,20 @@ class Learner:
             The loss is not finite; the weights are as before.
         """
         c = self.config
-        batch = self._batch = self.buffer.sample(c.batch_size, self.beta, out=self._batch)
-        # Streams are exchangeable: every decision is seen with them in an order of its own.
+        batch = self.replay.sample(self.beta)
+        # Streams are exchangeable: every decision is shown with them in an order of its own.
         order = self.rng.integers(len(ORDERS), size=c.batch_size)
-        state_seen, actions_seen = STATE_SEEN[order], ACTIONS_SEEN[order]
-        # Double DQN's own choice comes first: the gradient is that of the last values.
-        wanted = self._bootstrapped(batch, state_seen) if c.td_weight else None
-        values = self._online.forward(_reordered(batch["state"], state_seen))
+        columns, actions = STATE_COLUMNS[order], ACTION_COLUMNS[order]
+        # The targets come first: the gradient is that of the last values.
+        targets = self._double_dqn_targets(batch, columns) if c.td_weight else None
+        values = self._online.forward(_reordered(batch["state"], columns))
         slope, error, loss = np.zeros_like(values), np.zeros(c.batch_size), 0.0
-        if wanted is not None:
+        if targets is not None:
             loss += bootstrap_loss(
                 values,
                 batch["action"],
-                actions_seen,
-                wanted,
+                actions,
+                targets,
                 batch["weights"],
                 c.huber_delta,
                 c.td_weight,
@@ -112,9 +97,8 @@ class Learner:
                 error,
             )
         if c.look_ahead_share:
-            returns = self.returns[batch["indexes"] % c.buffer_size]
             loss += look_ahead_loss(
-                values, returns, actions_seen, batch["weights"], c.huber_delta, slope, error
+                values, batch["returns"], actions, batch["weights"], c.huber_delta, slope, error
             )
         if not math.isfinite(loss):
             raise TrainingError(
@@ -127,17 +111,16 @@ class Learner:
         self._follow()
         self.updates += 1
         if c.alpha > 0.0:
-            self.buffer.update_priorities(batch["indexes"], error + PRIORITY_EPS)
+            self.replay.update_priorities(error + PRIORITY_EPS)
         return loss
 
-    def _bootstrapped(self, batch: dict[str, NDArray[Any]], state_seen: NDArray[np.int64]) -> Floats:
+    def _double_dqn_targets(self, batch: Batch, columns: NDArray[np.int64]) -> Floats:
         """R + gamma^n Q'(s', argmax Q(s', .)): chosen by one network, valued by the other."""
-        next_state = _reordered(batch["next_state"], state_seen)
+        next_state = _reordered(batch["next_state"], columns)
         best = self._online.evaluate(next_state).argmax(axis=1)
         future = self._delayed.evaluate(next_state)[np.arange(len(best)), best]
-        discount = np.float32(self.config.gamma**self.config.n_step)
-        wanted: Floats = batch["reward"] + discount * ~batch["done"] * future
-        return wanted
+        targets: Floats = batch["reward"] + batch["discount"] * ~batch["done"] * future
+        return targets
 
     def _follow(self) -> None:
         """Move the target network towards the other one."""
@@ -147,8 +130,8 @@ class Learner:
                 mine.copy_(theirs)
 
 
-def _reordered(states: Floats, state_seen: NDArray[np.int64]) -> Floats:
+def _reordered(states: Floats, columns: NDArray[np.int64]) -> Floats:
     """The states with their streams in another order."""
     out = np.empty_like(states)
-    take_rows(states, state_seen, out)
+    take_columns(states, columns, out)
     return out

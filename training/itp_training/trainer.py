@@ -1,4 +1,4 @@
-"""The training loop: rounds of episodes, then of updates; stops, saves and goes on at any point."""
+"""The training loop: rounds of episodes and updates, which can be stopped and resumed at any point."""
 
 from __future__ import annotations
 
@@ -17,45 +17,55 @@ from itp_training.collect import Collector
 from itp_training.config import TrainingConfig
 from itp_training.errors import CheckpointError
 from itp_training.learner import Learner
+from itp_training.run_folder import CHECKPOINT
 from itp_training.validation import Validation
 
-CHECKPOINT = "checkpoint.pt"
+ROUNDS_WITHOUT_EPISODES = 20
+"""Rounds of a run that plays no episodes; a validation follows each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """What a round of training did."""
+    """The figures of one round of training; None stands for what needs episodes and had none."""
 
     episodes: int
-    """Since the run began, as `updates` and `decisions`."""
+    """Since the run began; so are updates and decisions."""
     updates: int
     decisions: int
-    reward: float
+    reward: float | None
     """Mean over the round's tasks."""
-    slowdown: float
+    slowdown: float | None
     """Geometric mean over the round's tasks, exploration included."""
     validation_slowdown: float
-    """Geometric mean in worlds of their own, without exploration."""
+    """Geometric mean in the validation worlds, without exploration."""
     loss: float
-    epsilon: float
+    """Mean over the round's updates."""
+    epsilon: float | None
     learning_rate: float
     beta: float
     collect_s: float
     learn_s: float
 
+    @property
+    def step(self) -> int:
+        """The round's place on a chart: episodes, or updates in a run that plays none."""
+        return self.episodes or self.updates
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Where a run stands, for whoever shows it."""
+    """How far a run has come, for its display."""
 
     phase: str
+    """"collecting" or "learning"."""
     share: float
+    """Of the whole run, 0 to 1."""
     decisions: int
     updates: int
 
 
 class Interrupted(Exception):  # noqa: N818 (it is no error)
-    """The run was asked to stop, and is saved."""
+    """The run was asked to stop; it is saved."""
 
 
 def _fail(error: OSError) -> None:
@@ -70,14 +80,23 @@ class Trainer:
     config : TrainingConfig
     device : torch.device
     folder : Path, optional
-        Where checkpoints go.
+        Receives the checkpoints.
     save_every : int
-        Episodes between checkpoints.
+        Episodes between checkpoints; a run without episodes saves after every round.
+
+    Attributes
+    ----------
+    rounds : list of Round
+        Those that are over.
+    n_records : int
+        Records of experience that were read; `Replay.recorded` keeps the last ones.
+    stop : bool
+        Set it, from a signal handler too, and `run` saves and raises `Interrupted`.
 
     Notes
     -----
-    Thread safety: none. On one thread of the CPU the same configuration ends in the same bits, whether
-    or not the run was stopped, killed and resumed on its way.
+    Thread safety: none. On one thread of the CPU the same configuration and the same records end in the same
+    bits, whether or not the run was stopped, killed and resumed on its way.
     """
 
     def __init__(
@@ -91,19 +110,19 @@ class Trainer:
         self.learner = Learner(config, device)
         self.validation = Validation(config, device)
         self.rounds: list[Round] = []
+        self.n_records = 0
         self.stop = False
-        """Set it, from a signal handler too, and `run` saves and raises Interrupted."""
         self._pending = 0
-        self._unfinished: dict[str, float] = {}
+        self._unfinished: dict[str, Any] = {}
 
     @property
     def n_rounds(self) -> int:
-        """In the whole run."""
-        return -(-self.config.episodes // self.config.envs)
+        """Rounds of the whole run."""
+        return -(-self.config.episodes // self.config.envs) or ROUNDS_WITHOUT_EPISODES
 
     @property
     def episodes(self) -> int:
-        """Collected so far."""
+        """Episodes played so far."""
         collected = len(self.rounds) + (self._pending > 0)
         return min(collected * self.config.envs, self.config.episodes)
 
@@ -118,20 +137,20 @@ class Trainer:
         Parameters
         ----------
         tick : callable
-            Called often, with where the run stands.
+            Called often, with the run's progress.
         finished : callable
             Called after every round.
         not_saved : callable
-            Called when a checkpoint on the way cannot be written; without it the run ends there.
+            Called when a checkpoint on the way cannot be written; by default that ends the run.
 
         Raises
         ------
         Interrupted
-            `stop` was set; what was learnt is saved.
+            `stop` was set; the run is saved.
         TrainingError
-            The loss is not finite, or nothing can be learnt; the last checkpoint stands.
+            The loss is not finite, or the scenario completes no task; the last checkpoint stands.
         OSError
-            The end of the run, or where it was stopped, cannot be saved; the last checkpoint stands.
+            The last checkpoint of this call cannot be written; the one before it stands.
         """
         try:
             while len(self.rounds) < self.n_rounds:
@@ -152,11 +171,16 @@ class Trainer:
 
     def _collect(self, tick: Callable[[Moment], None]) -> None:
         number, begin = len(self.rounds), time.perf_counter()
+        if self.config.episodes == 0:
+            nothing = dict.fromkeys(("reward", "slowdown", "epsilon"))
+            self._pending = self._updates_of(number)
+            self._unfinished = {**nothing, "collect_s": 0.0, "learn_s": 0.0, "loss": 0.0}
+            return
         epsilon = self._epsilon(number)
         decided = 0
 
         def decisions(count: int) -> None:
-            # Nothing of the learner's has changed yet: a round that is left is collected anew.
+            # The learner is unchanged as yet: a round that is interrupted here is collected anew.
             nonlocal decided
             self._check_stop()
             decided += count
@@ -165,9 +189,9 @@ class Trainer:
         experiences, reward, log_slowdown = self.collector.collect(
             number, self.learner.network.eval(), epsilon, decisions
         )
-        self.learner.store(experiences)
-        # A small look-ahead share may have left nothing to learn from yet.
-        self._pending = self._updates_of(number) if len(self.learner.buffer) else 0
+        self.learner.replay.store(experiences)
+        # With a small look-ahead share there may be nothing to learn from yet.
+        self._pending = self._updates_of(number) if self.learner.replay.ready else 0
         self._unfinished = {
             "reward": reward,
             "slowdown": float(np.exp(log_slowdown)),
@@ -207,7 +231,7 @@ class Trainer:
         return done
 
     def _updates_of(self, number: int) -> int:
-        """Of a round, so that all of them add up to the run's."""
+        """Updates of a round; all rounds' add up to the run's."""
         updates = self.config.updates
         return updates * (number + 1) // self.n_rounds - updates * number // self.n_rounds
 
@@ -220,8 +244,10 @@ class Trainer:
     def _moment(self, phase: str, decided: int) -> Moment:
         c = self.config
         decisions = self.episodes * c.tasks + decided
-        # Collecting and learning both count by their own share of the whole.
-        share = 0.5 * decisions / (c.episodes * c.tasks) + 0.5 * self.learner.progress
+        share = self.learner.progress
+        if c.episodes:
+            # Collecting and learning count half each.
+            share = 0.5 * decisions / (c.episodes * c.tasks) + 0.5 * share
         return Moment(phase, min(share, 1.0), decisions, self.learner.updates)
 
     def _check_stop(self) -> None:
@@ -229,6 +255,8 @@ class Trainer:
             raise Interrupted
 
     def _due(self) -> bool:
+        if self.config.episodes == 0:
+            return True
         before = (len(self.rounds) - 1) * self.config.envs
         return self.episodes // self.save_every > before // self.save_every
 
@@ -244,8 +272,8 @@ class Trainer:
             "network": learner.network.state_dict(),
             "target": learner.target.state_dict(),
             "optimizer": learner.optimizer.state_dict(),
-            "buffer": checkpoint.pack_buffer(learner.buffer),
-            "returns": torch.from_numpy(learner.returns[: learner.buffer.get_stored_size()]),
+            "replay": learner.replay.state_dict(),
+            "records": self.n_records,
             "updates": learner.updates,
             "pending": self._pending,
             "unfinished": self._unfinished,
@@ -257,7 +285,7 @@ class Trainer:
 
     @classmethod
     def resume(cls, path: Path, device: torch.device, save_every: int = 100) -> Trainer:
-        """Go on where a checkpoint stands, in its folder; CheckpointError if it cannot be used."""
+        """The run of a checkpoint, in the checkpoint's folder; CheckpointError if that cannot be used."""
         content = checkpoint.load(path)
         try:
             trainer = cls(TrainingConfig.from_dict(content["config"]), device, path.parent, save_every)
@@ -271,9 +299,8 @@ class Trainer:
         learner.network.load_state_dict(content["network"])
         learner.target.load_state_dict(content["target"])
         learner.optimizer.load_state_dict(content["optimizer"])
-        checkpoint.unpack_buffer(learner.buffer, content["buffer"])
-        returns = content["returns"].numpy()
-        learner.returns[: len(returns)] = returns
+        learner.replay.load_state_dict(content["replay"])
+        self.n_records = content["records"]
         learner.updates = content["updates"]
         self._pending = content["pending"]
         self._unfinished = content["unfinished"]
@@ -282,7 +309,7 @@ class Trainer:
         learner.rng.bit_generator.state = content["orders"]
 
     def begin_with(self, path: Path) -> None:
-        """Take the weights of another run's checkpoint; CheckpointError if its network is another one."""
+        """Start from the weights in another run's checkpoint; CheckpointError if its network differs."""
         content = checkpoint.load(path)
         try:
             theirs = TrainingConfig.from_dict(content["config"])
@@ -297,6 +324,6 @@ class Trainer:
             self.learner.target.load_state_dict(content["target"])
         except (KeyError, TypeError, RuntimeError) as error:
             raise CheckpointError(f"{path}: does not fit: {brief(error)}") from error
-        # The network knows more than the teacher, and has its own continuation to look ahead with.
+        # These weights already decide better than the teacher does.
         self.config = replace(mine, teacher_episodes=0)
         self.collector.config = self.config

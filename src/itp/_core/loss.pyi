@@ -14,11 +14,11 @@ def bootstrap_loss(
     values: NDArray[np.float32],
     action: NDArray[np.int64],
     order: NDArray[np.int64],
-    wanted: NDArray[np.float32],
+    target: NDArray[np.float32],
     weights: NDArray[np.float32],
     delta: float,
     factor: float,
     slope: NDArray[np.float32],
     error: NDArray[np.float64],
 ) -> float: ...
-def take_rows(values: NDArray[np.float32], order: NDArray[np.int64], out: NDArray[np.float32]) -> None: ...
+def take_columns(values: NDArray[np.float32], order: NDArray[np.int64], out: NDArray[np.float32]) -> None: ...

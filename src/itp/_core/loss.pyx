@@ -1,4 +1,4 @@
-"""Losses of a batch of Q-values, and their slopes: what a learner does between forward and backward pass.
+"""Losses of a batch of Q-values and their slopes, which a learner needs between forward and backward pass.
 
 Huber loss of delta d at an error e, with c = e clipped to [-d, d]: c (e - c / 2); its slope is c.
 """
@@ -18,25 +18,25 @@ def _check(name, shape, *wanted):
 
 def look_ahead_loss(const float[:, ::1] values, const float[:, ::1] returns, const int64_t[:, ::1] order,
                     const float[::1] weights, double delta, float[:, ::1] slope, double[::1] error):
-    """Loss of values against what every action returns; adds to `slope` and `error`.
+    """Loss of values against the returns of all actions; adds to `slope` and `error`.
 
-    Only differences between a state's actions count: they met the same future, on which their mean depends.
-    So a state's errors are taken less their mean; its known actions share its weight.
+    Only differences between a state's actions count: all were tried in the same future, on which their mean
+    depends. So the mean of a state's errors is taken off each; its known actions share its weight.
 
     Parameters
     ----------
     values : float32[batch, actions]
     returns : float32[batch, actions]
-        NaN: not known.
+        NaN where the return is not known.
     order : int64[batch, actions]
-        Which action of `returns` each of `values` stands for.
+        The action, in the order of `returns`, that each column of `values` stands for.
     weights : float32[batch]
     delta : float
-        Of the Huber loss.
+        The Huber loss is linear beyond it.
     slope : float32[batch, actions]
-        The loss's derivative by `values` is added.
+        The derivative of the loss by `values` is added to it.
     error : float64[batch]
-        The mean absolute error of each state is added.
+        The mean absolute error of each state is added to it.
 
     Returns
     -------
@@ -88,24 +88,24 @@ def look_ahead_loss(const float[:, ::1] values, const float[:, ::1] returns, con
 
 
 def bootstrap_loss(const float[:, ::1] values, const int64_t[::1] action, const int64_t[:, ::1] order,
-                   const float[::1] wanted, const float[::1] weights, double delta, double factor,
+                   const float[::1] target, const float[::1] weights, double delta, double factor,
                    float[:, ::1] slope, double[::1] error):
-    """Loss of the values of the actions taken, times `factor`; arguments as for `look_ahead_loss`.
+    """Loss of the taken actions' values against `target`, times `factor`; adds to `slope` and `error`.
 
-    `action` int64[batch] counts as `order`'s entries do; `wanted` float32[batch] is what
-    their values should be.
+    `action` int64[batch] counts as the entries of `order` do, `target` is float32[batch]; for the other
+    arguments, and what is returned, see `look_ahead_loss`.
     """
     cdef Py_ssize_t n = values.shape[0], m = values.shape[1], i, k
     cdef double total = 0.0, difference, clipped
     _check("order", (order.shape[0], order.shape[1]), n, m)
     _check("slope", (slope.shape[0], slope.shape[1]), n, m)
-    for name, array in (("action", action), ("wanted", wanted), ("weights", weights), ("error", error)):
+    for name, array in (("action", action), ("target", target), ("weights", weights), ("error", error)):
         _check(name, (array.shape[0],), n)
     with nogil:
         for i in range(n):
             for k in range(m):
                 if order[i, k] == action[i]:
-                    difference = values[i, k] - wanted[i]
+                    difference = values[i, k] - target[i]
                     clipped = _clip(difference, delta)
                     slope[i, k] += <float>(factor * weights[i] * clipped / n)
                     error[i] += fabs(difference)
@@ -113,7 +113,7 @@ def bootstrap_loss(const float[:, ::1] values, const int64_t[::1] action, const 
     return total / n
 
 
-def take_rows(const float[:, ::1] values, const int64_t[:, ::1] order, float[:, ::1] out):
+def take_columns(const float[:, ::1] values, const int64_t[:, ::1] order, float[:, ::1] out):
     """out[i, k] = values[i, order[i, k]], float32 and int64 [n, m]."""
     cdef Py_ssize_t n = values.shape[0], m = values.shape[1], i, k
     _check("order", (order.shape[0], order.shape[1]), n, m)

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder while it goes: config.json, metrics.jsonl, TensorBoard's events."""
+"""The files of a run that grow with it: config.json, metrics.jsonl, TensorBoard's events."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING
 
 from itp._util.files import write_text
 from itp_training.config import TrainingConfig
+from itp_training.run_folder import CONFIG, EVENTS, METRICS
 from itp_training.trainer import Round
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-CONFIG, METRICS, EVENTS = "config.json", "metrics.jsonl", "tensorboard"
 _NO_SCALARS = ("episodes", "updates", "decisions")
 
 
-class Record:
-    """Keeps files in step with a run's rounds; what was written after its checkpoint is taken back.
+class RunFiles:
+    """Keeps the files in step with a run's rounds; those of rounds after its checkpoint are dropped.
 
     Raises
     ------
     OSError
-        They cannot be written.
+        A file cannot be written.
     """
 
     def __init__(self, folder: Path, config: TrainingConfig, rounds: Sequence[Round]) -> None:
@@ -33,11 +33,11 @@ class Record:
         write_text(folder / CONFIG, json.dumps(config.as_dict(), indent=1) + "\n")
         write_text(self._metrics, "".join(map(_line, rounds)))
         self._whole = True
-        self._events = _events(folder / EVENTS, rounds[-1].episodes if rounds else 0)
+        self._events = _events(folder / EVENTS, rounds[-1].step if rounds else 0)
         self.has_events = self._events is not None
 
     def add(self, rounds: Sequence[Round]) -> None:
-        """Keep the last of these; OSError costs nothing: with the next one all are written anew."""
+        """Append the last of these; after an OSError the next call writes all of them anew."""
         if self._whole:
             self._whole = False
             with open(self._metrics, "a", encoding="utf-8") as file:
@@ -48,12 +48,12 @@ class Record:
         if self._events is not None:
             done = rounds[-1]
             for name, value in asdict(done).items():
-                if name not in _NO_SCALARS:
-                    self._events.add_scalar(name, value, done.episodes)
+                if name not in _NO_SCALARS and value is not None:
+                    self._events.add_scalar(name, value, done.step)
             self._events.flush()
 
     def close(self) -> None:
-        """Write what is still held."""
+        """Close the files."""
         if self._events is not None:
             self._events.close()
 
@@ -62,10 +62,10 @@ def _line(done: Round) -> str:
     return json.dumps(asdict(done)) + "\n"
 
 
-def _events(folder: Path, episodes: int) -> SummaryWriter | None:
+def _events(folder: Path, step: int) -> SummaryWriter | None:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    # Rounds beyond the checkpoint will come again.
-    return SummaryWriter(str(folder), purge_step=episodes + 1 if episodes else None)
+    # Rounds after the checkpoint will be run again.
+    return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
