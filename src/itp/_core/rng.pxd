@@ -1,11 +1,16 @@
 # A seeded generator for C loops: xoshiro256++ (Blackman and Vigna, "Scrambled linear
 # pseudorandom number generators", ACM TOMS 47(4), 2021), seeded through SplitMix64
-# as its authors advise. Inline only, so that every module carries its own copy.
+# as its authors advise.
 from libc.stdint cimport uint64_t
 
 
 ctypedef struct Rng:
     uint64_t s[4]
+    uint64_t process            # the process that draws from it
+
+
+# 0; in a forked child a hash of its parent's number and of the fork's number in the parent.
+cdef uint64_t process_number
 
 
 cdef inline uint64_t rng_splitmix64(uint64_t* state) noexcept nogil:
@@ -20,6 +25,7 @@ cdef inline void rng_seed(Rng* rng, uint64_t seed) noexcept nogil:
     cdef int i
     for i in range(4):
         rng.s[i] = rng_splitmix64(&seed)
+    rng.process = process_number
 
 
 cdef inline uint64_t _rotl(uint64_t x, int k) noexcept nogil:
@@ -27,7 +33,9 @@ cdef inline uint64_t _rotl(uint64_t x, int k) noexcept nogil:
 
 
 cdef inline uint64_t rng_next(Rng* rng) noexcept nogil:
-    """64 uniform bits."""
+    """64 uniform bits; a forked child draws from a stream of its own."""
+    if rng.process != process_number:
+        rng_seed(rng, rng.s[0] ^ process_number)
     cdef uint64_t result = _rotl(rng.s[0] + rng.s[3], 23) + rng.s[0]
     cdef uint64_t t = rng.s[1] << 17
     rng.s[2] ^= rng.s[0]

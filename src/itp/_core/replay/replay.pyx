@@ -58,7 +58,9 @@ cdef class PrioritizedReplayBuffer:
     alpha : float
         Strength of the prioritization, in [0, 1]; 0 is uniform over positive priorities.
     seed : int
-        Of the buffer's own generator, in [0, 2**64). The same calls give the same bits.
+        Of the buffer's own generator, in [0, 2**64). The same calls give the same bits. A forked child
+        samples by a stream of its own, which follows from the generator's state and from the number of the
+        fork.
     n_actions : int, optional
         Actions are refused from this number on; without it, from 2**31 on.
 
@@ -121,6 +123,10 @@ cdef class PrioritizedReplayBuffer:
         free(self.rows)
         free(self.masses)
         free(self.slots)
+
+    def __reduce__(self):
+        raise TypeError("a PrioritizedReplayBuffer cannot be pickled or copied: "
+                        "save(path) writes it, and load(path) of another one reads it")
 
     cdef Py_ssize_t _stored(self) noexcept nogil:
         return min(self.added, self.capacity)
@@ -608,6 +614,7 @@ cdef class PrioritizedReplayBuffer:
         cdef Outcome outcome
         cdef bint sound = header.added < 1 << 62 and any(header.rng)
         cdef int64_t added = header.added if sound else 0
+        rng_seed(&rng, 0)
         for k in range(4):
             rng.s[k] = header.rng[k]
         sound &= self._valid_priority(max_priority, self._mass(max_priority))
