@@ -1,5 +1,8 @@
 """The Gymnasium environments: what Gymnasium asks of them, and that they are the simulator."""
 
+import copy
+import multiprocessing
+import pickle
 import subprocess
 import sys
 import warnings
@@ -14,6 +17,7 @@ from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 
 import itp.sim.gym
 from itp.sim.simulator import Simulator
+from processes import in_child
 
 ID = "itp/Partition-v0"
 TIMEOUT_S = 60
@@ -177,6 +181,221 @@ def test_wrong_actions(action):
     env.reset(seed=0)
     with pytest.raises(ValueError, match="actions: expected"):
         env.step(action)
+
+
+def test_masks_are_for_the_action_space():
+    """As Gymnasium's own environments have them: int8, and taken by `sample`."""
+    env = make("flaky", 200)
+    env.action_space.seed(0)
+    _, info = env.reset(seed=2)
+    closed, over = 0, False
+    while not over:
+        mask = info["action_mask"]
+        assert mask.dtype == np.int8
+        assert np.array_equal(mask, env.unwrapped.action_masks())
+        action = env.action_space.sample(mask=mask)
+        assert mask[action] == 1
+        closed += not mask.all()
+        _, _, over, _, info = env.step(action)
+    assert closed > 0
+    envs = make_vec(5, tasks=200)
+    envs.action_space.seed(0)
+    _, infos = envs.reset(seed=2)
+    closed = 0
+    for _ in range(200):
+        masks = infos["action_mask"]
+        assert masks.dtype == np.int8
+        actions = envs.action_space.sample(mask=tuple(masks))
+        assert masks[np.arange(5), actions].all()
+        closed += (masks == 0).sum()
+        *_, infos = envs.step(actions)
+    assert closed > 0
+
+
+def test_with_all_streams_down_every_action_is_open():
+    """The task has to go somewhere: it waits on whichever streams it is given to."""
+    path = {"rate_mbit": 10, "rtt_ms": 20, "outages": [[0.1, 30.0]]}
+    scenario = {
+        "name": "dark",
+        "paths": [path, path],
+        "workload": {"tasks": [[0.0, 1000], [20.0, 1000], [25.0, 1000], [60.0, 1000]]},
+    }
+    env = gymnasium.make(ID, scenario=scenario)
+    sim = env.unwrapped.simulator
+    dark = []
+
+    def note(info):
+        dark.append(sim.world()["outage"].all())
+        return an_open_action(info)
+
+    steps = episode(env, 0, note)
+    assert dark == [False, True, True, False]
+    assert all(info["action_mask"].tolist() == [1, 1, 1] for *_, info in steps)
+    assert all(np.isfinite(reward) for _, reward, *_ in steps)
+
+
+def line_of(n_streams):
+    paths = [{"rate_mbit": 10 + i, "rtt_ms": 20 + i} for i in range(n_streams)]
+    return {"name": f"line of {n_streams}", "paths": paths, "tasks": 10}
+
+
+@pytest.mark.parametrize("n_streams", range(1, 17))
+def test_any_number_of_streams(n_streams):
+    env = gymnasium.make(ID, scenario=line_of(n_streams))
+    assert env.action_space.n == 2**n_streams - 1
+    assert env.observation_space.shape == (4 * n_streams + 4,)
+    first = episode(env, 1, lambda info: env.action_space.sample(mask=info["action_mask"]))
+    assert len(first) == 11
+    assert all(state in env.observation_space for state, *_ in first)
+
+
+# --- copies ---
+
+COPIES = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda env: pickle.loads(pickle.dumps(env)),
+    "copy of a copy": lambda env: pickle.loads(pickle.dumps(copy.deepcopy(env))),
+}
+
+
+def continuation(env, seed):
+    """All that comes after: this episode, one in a world drawn now, and one in a given world."""
+    rng = np.random.default_rng(seed)
+    seen = []
+    for begin in (None, env.reset, lambda: env.reset(seed=99)):
+        if begin is not None:
+            state, info = begin()
+            seen.append((state.tobytes(), info["seed"]))
+        over = False
+        while not over:
+            state, reward, over, _, info = env.step(int(rng.integers(env.action_space.n)))
+            completed = env.unwrapped.simulator.completed().tobytes()
+            seen.append((state.tobytes(), reward, info["action_mask"].tobytes(), completed))
+    return [*seen, env.np_random.integers(2**62), env.action_space.sample()]
+
+
+@pytest.mark.parametrize("steps", [0, 7, 11, 12])
+@pytest.mark.parametrize("order", ["fifo", "srpt"])
+@pytest.mark.parametrize("how", COPIES)
+def test_a_copy_goes_on_as_the_original(how, order, steps):
+    env = make("mixed", service_order=order)
+    env.action_space.seed(1)
+    _, info = env.reset(seed=5)
+    for _ in range(steps):
+        *_, info = env.step(an_open_action(info))
+    copied = COPIES[how](env)
+    again = COPIES[how](copied)
+    expected = continuation(env, 0)
+    assert continuation(copied, 0) == expected
+    assert continuation(again, 0) == expected
+
+
+def test_copies_are_apart():
+    env = make("mixed", 50)
+    env.reset(seed=5)
+    copied = copy.deepcopy(env)
+    before = copied.unwrapped.simulator.states.copy()
+    for _ in range(20):
+        env.step(0)
+    assert np.array_equal(copied.unwrapped.simulator.states, before)
+    del env
+    assert continuation(copied, 3)
+
+
+def test_a_copy_that_was_never_reset():
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        copy.deepcopy(make()).step(0)
+    env = make().unwrapped
+    copied = pickle.loads(pickle.dumps(env))
+    assert copied.reset(seed=3)[1]["seed"] == env.reset(seed=3)[1]["seed"]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("how", COPIES)
+def test_copies_of_many(how, threads):
+    envs = make_vec(5, tasks=9, threads=threads)
+    envs.reset(seed=[4, None, 6, None, 8])
+    rng = np.random.default_rng(0)
+    for _ in range(13):
+        envs.step(rng.integers(0, 15, 5))
+    copied = COPIES[how](envs)
+    for _ in range(30):
+        actions = rng.integers(0, 15, 5)
+        *expected, infos = envs.step(actions)
+        *found, found_infos = copied.step(actions)
+        assert all(np.array_equal(left, right) for left, right in zip(expected, found, strict=True))
+        assert all(np.array_equal(infos[key], found_infos[key]) for key in infos)
+
+
+def test_a_pickle_goes_to_another_process():
+    env = make("mixed", 40)
+    env.action_space.seed(1)
+    env.reset(seed=5)
+    for _ in range(9):
+        env.step(3)
+    for method in ("spawn", "forkserver"):
+        with multiprocessing.get_context(method).Pool(1) as pool:
+            assert pool.apply(continuation, (env, 1)) == continuation(copy.deepcopy(env), 1)
+
+
+def test_a_damaged_pickle_is_refused():
+    load, arguments = Simulator("homogeneous", tasks=5)._batch.__reduce__()
+    *others, saved, intervals, (layout, checksum) = arguments
+    assert load(*arguments).n_envs == 1
+    with pytest.raises(ValueError, match="damaged"):
+        load(*others, saved[:-1], intervals, (layout, checksum))
+    with pytest.raises(ValueError, match="another build of itp"):
+        load(*others, saved, intervals, ((*layout[:-1], 1), checksum))
+    state = Simulator("homogeneous", tasks=5).__getstate__()
+    with pytest.raises(ValueError, match=r"pickled by itp 0\.0; this is"):
+        object.__new__(Simulator).__setstate__({**state, "version": "0.0"})
+
+
+# --- forks ---
+
+
+def worlds(env, episodes=3):
+    seeds = [env.reset()[1]["seed"] for _ in range(episodes)]
+    return [tuple(np.atleast_1d(seed).tolist()) for seed in seeds]
+
+
+@pytest.mark.parametrize("seed", [None, 5])
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_meets_other_worlds(many, seed):
+    env = make_vec(2) if many else make()
+    env.reset(seed=seed)
+    children = [in_child(lambda: worlds(env)) for _ in range(2)]
+    grandchild = in_child(lambda: in_child(lambda: worlds(env)))
+    copies = in_child(lambda: worlds(copy.deepcopy(env)) + worlds(env))
+    assert copies[:3] == copies[3:]
+    drawn = [*children[0], *children[1], *grandchild, *copies[:3], *worlds(env)]
+    assert len(set(drawn)) == 15
+    # A seed of its own counts for more than where it comes from.
+    assert in_child(lambda: env.reset(seed=7) and worlds(env)) == (env.reset(seed=7) and worlds(env))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_steps_on_threads_of_its_own():
+    envs, alone = make_vec(4, threads=2), make_vec(4)
+    for each in (envs, alone):
+        each.reset(seed=1)
+        each.step(np.zeros(4, dtype=np.int64))
+    rewards = in_child(lambda: envs.step(np.ones(4, dtype=np.int64))[1])
+    expected = alone.step(np.ones(4, dtype=np.int64))[1]
+    assert np.array_equal(rewards, expected)
+    assert np.array_equal(envs.step(np.ones(4, dtype=np.int64))[1], expected)
+
+
+def test_gymnasiums_workers():
+    envs = make_vec(3, mode="async", tasks=4)
+    try:
+        _, infos = envs.reset(seed=7)
+        assert infos["seed"].tolist() == make_vec(3).reset(seed=7)[1]["seed"].tolist()
+        assert infos["action_mask"].dtype == np.int8
+        envs.step(envs.action_space.sample(mask=tuple(infos["action_mask"])))
+    finally:
+        envs.close()
 
 
 # --- many environments ---

@@ -1,6 +1,8 @@
 """The simulator's physics against closed forms, and what it promises."""
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -756,8 +758,8 @@ def test_a_branch_goes_on_as_the_world_itself_does(order):
     np.testing.assert_array_equal(sim.states, before)
     assert not sim.done.any()
     itself = run_on(sim)
-    for copy, env in enumerate([4, 1, 4]):
-        mine, wanted = of_copies[of_copies["env"] == copy], itself[itself["env"] == env]
+    for k, env in enumerate([4, 1, 4]):
+        mine, wanted = of_copies[of_copies["env"] == k], itself[itself["env"] == env]
         # Tasks that were through before it began to run on are in neither.
         wanted = wanted[np.isin(wanted["task"], mine["task"])]
         mine = mine[np.isin(mine["task"], wanted["task"])]
@@ -800,6 +802,70 @@ def test_a_branch_ends_after_its_horizon():
     np.testing.assert_array_equal(
         sim.branch([0], 10_000).effective_actions, sim.branch([0], 10).effective_actions
     )
+
+
+# --- copies of the whole ---
+
+
+def pickled(sim):
+    return pickle.loads(pickle.dumps(sim))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled, lambda sim: pickled(copy.deepcopy(sim))])
+@pytest.mark.parametrize("order", ["fifo", "srpt"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_copy_goes_on_exactly(family, order, copied):
+    options = {"service_order": order, "tasks": 60, "keep_states": True, "record_timeline": True}
+    sim = Simulator(family, n_envs=4, seed=3, threads=2, **options)
+    for k in range(30):
+        # A rule of every kind, so that slots and steals of every kind are in flight.
+        sim.step_masks(*sim.choose(("pull", "single_best", "least_completion_time", "equal_split")[k % 4]))
+    other = copied(sim)
+    assert other.n_tasks == 60
+    rng = np.random.default_rng(0)
+    for k in range(90):
+        if k == 10:  # other worlds, in some of the environments
+            for each in (sim, other):
+                each.reset([7, 8, 9, 10], only=np.array([True, False, False, True]))
+        for left, right in (
+            (sim.states, other.states),
+            (sim.seeds, other.seeds),
+            (sim.done, other.done),
+            (sim.completed(), other.completed()),
+            (sim.experiences(), other.experiences()),
+            (sim.timeline(), other.timeline()),
+            *zip(sim.counters().values(), other.counters().values(), strict=True),
+            *zip(sim.world().values(), other.world().values(), strict=True),
+        ):
+            np.testing.assert_array_equal(left, right)
+        actions, propensities = rng.integers(0, 15, 4), rng.random(4)
+        rewards = [each.step(actions, propensities=propensities) for each in (sim, other)]
+        np.testing.assert_array_equal(*rewards)
+    assert sim.done.all()
+    assert other.reset_done() == 4
+
+
+def test_equal_simulators_are_pickled_as_equal_bytes():
+    sim, twin = (advanced("srpt", 20) for _ in range(2))
+    batch = sim._batch.__reduce__()[1][3]
+    np.testing.assert_array_equal(batch, twin._batch.__reduce__()[1][3])
+    np.testing.assert_array_equal(batch, pickled(sim)._batch.__reduce__()[1][3])
+
+
+def test_a_copy_takes_many_tasks_in_flight_along():
+    burst = [[0.001 * k, 100_000] for k in range(400)]
+    sim = Simulator(scenario([PLAIN, PLAIN], {"tasks": burst}))
+    for _ in range(300):
+        sim.step([0])
+    other = copy.deepcopy(sim)
+    assert other.counters()["in_flight"][0] > 250
+    np.testing.assert_array_equal(outcomes(sim), outcomes(other))
+
+
+def test_a_copy_of_a_branch_ends_where_the_branch_does():
+    branch = advanced("fifo", 50).branch([0, 3], 5)
+    other = pickled(branch)
+    np.testing.assert_array_equal(run_on(branch), run_on(other))
 
 
 def test_effective_actions_are_what_their_actions_come_to():

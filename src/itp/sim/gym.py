@@ -1,8 +1,8 @@
-"""Gymnasium environments over the simulator: ``itp/Partition-v0``, single and vectorised.
+"""Gymnasium environments over the simulator: ``itp/Partition-v0``, single and vectorized.
 
 A step decides for one task; its reward is the sum of the rewards of all tasks that are completed
 before the next decision. An episode ends (terminated) when all its tasks are completed.
-``itp.sim.registration`` tells how Gymnasium gets to know them; the extra ``gym`` installs Gymnasium.
+``itp.sim.registration`` says how Gymnasium gets to know them; the extra ``gym`` installs Gymnasium.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from itp._core.rng import process
 from itp.errors import MissingExtraError
 from itp.sim.registration import register
 from itp.sim.scenario import Scenario
@@ -36,8 +37,29 @@ State = NDArray[np.float32]
 Info = dict[str, Any]
 AnyScenario = str | os.PathLike[str] | Mapping[str, Any] | Scenario
 
-# Worlds are drawn from these: 63 bits, as NumPy's generators know no more.
+# Seeds of worlds are drawn below this: the generators of Gymnasium's environments draw 63 bits.
 _WORLDS = 2**63
+
+
+class _Origin:
+    """The process in which a generator was seeded; a copy of it by a fork draws other worlds."""
+
+    def __init__(self) -> None:
+        self._process = process()
+
+    def world(self, generator: np.random.Generator) -> int:
+        """The seed of the next world: as the generator draws it, another one in a forked child."""
+        return int(generator.integers(_WORLDS)) ^ (self._distance() % _WORLDS)
+
+    def _distance(self) -> int:
+        return self._process ^ process()
+
+    # A pickle draws the same worlds wherever it is loaded.
+    def __getstate__(self) -> dict[str, int]:
+        return {"distance": self._distance()}
+
+    def __setstate__(self, state: dict[str, int]) -> None:
+        self._process = process() ^ state["distance"]
 
 
 def _spaces(sim: Simulator) -> tuple[Box[np.float32], Discrete[np.int64]]:
@@ -55,9 +77,15 @@ class PartitionEnv(gymnasium.Env[State, np.int64]):
 
     Notes
     -----
-    Observations are the state vector (float32[4 n + 4], in [0, 1]), after the last decision zeros.
-    Actions are numbered as in ``itp.actions``; streams that are down are left out of one. ``info`` holds
-    ``action_mask`` (bool[n_actions]) and ``seed`` (of the world).
+    Observations are the state vector (float32[4 n + 4], in [0, 1]), zeros after the last decision.
+    Actions are numbered as in ``itp.actions``; streams that are down are left out of one.
+
+    ``info`` holds ``action_mask`` (int8[n_actions], 1: every stream of the action is up), as
+    ``env.action_space.sample(mask=...)`` takes it, and ``seed``, the world's.
+
+    ``copy.deepcopy`` and ``pickle`` take the state along: a copy answers the same actions with the same
+    observations, rewards and masks, and draws the same worlds afterwards. A child forked from the process
+    draws other worlds than its parent, until it is given a seed itself.
 
     Attributes
     ----------
@@ -77,6 +105,7 @@ class PartitionEnv(gymnasium.Env[State, np.int64]):
     ) -> None:
         self.simulator = Simulator(scenario, service_order=service_order, load=load, tasks=tasks)
         self.observation_space, self.action_space = _spaces(self.simulator)
+        self._origin = _Origin()
 
     def reset(
         self,
@@ -85,7 +114,9 @@ class PartitionEnv(gymnasium.Env[State, np.int64]):
         options: dict[str, Any] | None = None,  # noqa: ARG002 (there are none)
     ) -> tuple[State, Info]:
         super().reset(seed=seed)
-        self.simulator.reset([int(self.np_random.integers(_WORLDS))])
+        if seed is not None:
+            self._origin = _Origin()
+        self.simulator.reset([self._origin.world(self.np_random)])
         return self.simulator.states[0].copy(), self._info()
 
     def step(self, action: np.int64) -> tuple[State, float, bool, bool, Info]:
@@ -94,12 +125,12 @@ class PartitionEnv(gymnasium.Env[State, np.int64]):
         return self.simulator.states[0].copy(), reward, over, False, self._info()
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """bool[n_actions]: what is open to the waiting task; sb3-contrib's maskable agents call this."""
+        """bool[n_actions]: the actions open to the waiting task; sb3-contrib's maskable agents call this."""
         mask: NDArray[np.bool_] = self.simulator.action_masks[0]
         return mask
 
     def _info(self) -> Info:
-        return {"action_mask": self.action_masks(), "seed": int(self.simulator.seeds[0])}
+        return {"action_mask": self.action_masks().view(np.int8), "seed": int(self.simulator.seeds[0])}
 
 
 class PartitionVectorEnv(VectorEnv[State, NDArray[np.int64], NDArray[Any]]):
@@ -115,8 +146,9 @@ class PartitionVectorEnv(VectorEnv[State, NDArray[np.int64], NDArray[Any]]):
     -----
     Each behaves as a `PartitionEnv` of its own: ``reset(seed=s)`` seeds them with s, s + 1, and so on,
     ``reset(seed=[...])`` one by one. An environment whose episode is over begins the next one with the
-    following step, whose action it does not read (``AutoresetMode.NEXT_STEP``). ``infos`` as for a
-    single environment, with a leading dimension.
+    following step, whose action it does not read (``AutoresetMode.NEXT_STEP``). ``infos`` are those of
+    single environments with a leading dimension; ``envs.action_space.sample`` takes the masks as
+    ``mask=tuple(infos["action_mask"])``. Copies, pickles and forks as for a single environment.
 
     Attributes
     ----------
@@ -143,7 +175,7 @@ class PartitionVectorEnv(VectorEnv[State, NDArray[np.int64], NDArray[Any]]):
         self.single_observation_space, self.single_action_space = _spaces(self.simulator)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._generators = [np_random()[0] for _ in range(num_envs)]
+        self._generators = [(np_random()[0], _Origin()) for _ in range(num_envs)]
 
     def reset(
         self,
@@ -162,7 +194,7 @@ class PartitionVectorEnv(VectorEnv[State, NDArray[np.int64], NDArray[Any]]):
             raise ValueError(f"seed: expected {self.num_envs} seeds, one an environment; got {len(seeds)}")
         for env, one in enumerate(seeds):
             if one is not None:
-                self._generators[env] = np_random(one)[0]
+                self._generators[env] = np_random(one)[0], _Origin()
         self._begin(np.ones(self.num_envs, dtype=np.bool_))
         return self.simulator.states.copy(), self._info()
 
@@ -180,11 +212,13 @@ class PartitionVectorEnv(VectorEnv[State, NDArray[np.int64], NDArray[Any]]):
         """Begin another episode in some environments, each in a world that its own generator draws."""
         seeds = self.simulator.seeds.copy()
         for env in np.flatnonzero(which):
-            seeds[env] = self._generators[env].integers(_WORLDS)
+            generator, origin = self._generators[env]
+            seeds[env] = origin.world(generator)
         self.simulator.reset(seeds, only=which)
 
     def _info(self) -> Info:
-        info: Info = {"action_mask": self.simulator.action_masks, "seed": self.simulator.seeds.copy()}
+        masks = self.simulator.action_masks.view(np.int8)
+        info: Info = {"action_mask": masks, "seed": self.simulator.seeds.copy()}
         # Gymnasium's wrappers ask which environments have something to say.
         return info | {f"_{key}": np.ones(self.num_envs, dtype=np.bool_) for key in info}
 

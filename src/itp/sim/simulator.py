@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +18,7 @@ from itp import actions as action_sets
 from itp._core.choose import Guard
 from itp._core.replay.replay import PrioritizedReplayBuffer
 from itp._core.reward import RewardWeights
+from itp._core.rng import process
 from itp._core.sim.batch import OUTCOME, SPLITS, TIMELINE, Batch
 from itp._core.sim.rivals import RULES
 from itp.experience.record import record_dtype
@@ -30,6 +32,13 @@ _NATIVE, _GUARD = SOURCES.index("native"), SOURCES.index("guard")
 # Of one environment of four streams, tasks in flight and scratch included; it is refused before
 # memory runs out, not after.
 _ENV_BYTES = 20_000
+
+
+@cache
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("itp")
 
 
 @cache
@@ -83,6 +92,9 @@ class Simulator:
     Notes
     -----
     Thread safety: none; one thread at a time.
+
+    ``copy.deepcopy`` and ``pickle`` take the state along: a copy goes on exactly as the original would.
+    A pickle is loaded by the same version of itp alone, on the same kind of machine.
 
     Attributes
     ----------
@@ -155,7 +167,32 @@ class Simulator:
         self._not_drawn = np.zeros(self.n_envs, dtype=np.uint8)
         self._by_heuristic = np.zeros(self.n_envs, dtype=np.uint8)
         self._ranges = _ranges(self.n_envs, threads)
-        self._pool = ThreadPoolExecutor(len(self._ranges)) if len(self._ranges) > 1 else None
+        self._pool: ThreadPoolExecutor | None = None
+        self._pool_of = process()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "version": _version(),
+            "scenario": self.scenario,
+            "n_tasks": self.n_tasks,
+            "keep_states": self.keep_states,
+            "batch": self._batch,
+            "n_streams": self.n_streams,
+            "threads": len(self._ranges),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["version"] != _version():
+            raise ValueError(f"the simulator was pickled by itp {state['version']}; this is {_version()}")
+        self.scenario, self.n_tasks = state["scenario"], state["n_tasks"]
+        self.keep_states = state["keep_states"]
+        self._hold(state["batch"], state["n_streams"], state["threads"])
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Simulator:
+        # The scenario and its tables never change: copies share them.
+        copied = object.__new__(Simulator)
+        copied.__setstate__(self.__getstate__() | {"batch": deepcopy(self._batch, memo)})
+        return copied
 
     # --- episodes ---
 
@@ -495,11 +532,14 @@ class Simulator:
     # --- threads ---
 
     def _each(self, call: Callable[[int, int], None]) -> None:
-        if self._pool is None:
+        if len(self._ranges) == 1:
             call(0, self.n_envs)
-        else:
-            # list() waits for all and raises what one of them raised.
-            list(self._pool.map(lambda part: call(*part), self._ranges))
+            return
+        # A forked child has none of its parent's threads.
+        if self._pool is None or self._pool_of != process():
+            self._pool, self._pool_of = ThreadPoolExecutor(len(self._ranges)), process()
+        # list() waits for all and raises what one of them raised.
+        list(self._pool.map(lambda part: call(*part), self._ranges))
 
     def __repr__(self) -> str:
         name, order = self.scenario.name, self.scenario.service_order

@@ -48,4 +48,5 @@ cdef class Batch:
     cdef bint _continue(self, Py_ssize_t i, Batch source, Py_ssize_t j, int horizon) noexcept nogil
     cdef Py_ssize_t _count_completed(self) noexcept nogil
     cdef void _write_experience(self, const Env* env, int slot, char* out) noexcept nogil
+    cdef int _load(self, const char[::1] saved, intervals) except -1
     cdef int _check_memory(self, Py_ssize_t first, Py_ssize_t last) except -1

@@ -2,8 +2,11 @@
 cimport cython
 from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
-from libc.string cimport memset
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
+
+import sys
+from zlib import crc32
 
 import numpy as np
 
@@ -29,8 +32,9 @@ from itp._core.choose cimport (
 )
 from itp._core.choose cimport explore as explore_around
 from itp._core.sim.rivals cimport choose_for
-from itp._core.sim.env cimport Chunk, Env, Interval, Setting, Slot, slot_of
+from itp._core.sim.env cimport Chunk, Env, Interval, Setting, Slot, Stream, slot_of
 from itp._core.heuristic cimport LEAST_COMPLETION_TIME, split_chunks
+from itp._core.sim.link cimport Link
 from itp._core.sim.service cimport reference_s
 from itp._core.sim.sim cimport (
     env_begin,
@@ -38,9 +42,13 @@ from itp._core.sim.sim cimport (
     env_copy,
     env_free,
     env_init,
+    env_load,
+    env_save,
+    env_saved_bytes,
     env_step,
     env_sync_links,
 )
+from itp._core.state cimport StreamMetrics
 from itp._core.sim.world cimport ExplicitTask, LinkSpec, Outage, PathSpec, Row, WorkloadSpec
 
 from itp._core.order import SERVICE_ORDERS as _SERVICE_ORDERS
@@ -67,8 +75,26 @@ cdef enum:
 
 _NOTHING = np.zeros(0, dtype=np.int8)
 
+# What saved environments look like: those of another build, or another kind of machine, are refused.
+_LAYOUT = (sys.byteorder, sizeof(Env), sizeof(Stream), sizeof(StreamMetrics), sizeof(Link), sizeof(Slot),
+           sizeof(Chunk))
+
 if OUTCOME.itemsize != sizeof(Completed) or TIMELINE.itemsize != sizeof(Interval):
     raise ImportError("the NumPy types and the C structs of the simulator disagree")
+
+
+def _load(worlds, options, states, saved, intervals, stamp):
+    """A batch as it was when it was pickled."""
+    cdef Batch batch
+    layout, checksum = stamp
+    if layout != _LAYOUT:
+        raise ValueError("the simulator was pickled by another build of itp, or on another kind of machine")
+    if checksum != crc32(saved):
+        raise ValueError("the pickled simulator is damaged")
+    batch = Batch(*worlds, **options)
+    batch.states[:] = states
+    batch._load(saved, intervals)
+    return batch
 
 
 @cython.final
@@ -308,11 +334,9 @@ cdef class Batch:
 
     def branch(self, const int64_t[::1] which, int horizon):
         """A batch of copies of environments, as they are now, whose episodes end `horizon` tasks on."""
-        cdef const Setting* setting = &self.setting
         cdef Batch copies = Batch(
             self.links.base[which], self.paths.base[which], self.workloads.base[which], self.seeds[which],
-            *self.tables, n_tasks=setting.n_tasks, service_order=_SERVICE_ORDERS[setting.order],
-            stealing=setting.stealing, min_chunk_bytes=setting.min_chunk_bytes, weights=self.weights)
+            *self.tables, **self._options())
         cdef Py_ssize_t i
         cdef bint copied = True
         with nogil:
@@ -343,6 +367,55 @@ cdef class Batch:
             env.n_tasks = env.decided + horizon
         self.state_of[i] = source.state_of[j]
         return True
+
+    def _options(self):
+        cdef const Setting* setting = &self.setting
+        return {
+            "n_tasks": setting.n_tasks, "service_order": _SERVICE_ORDERS[setting.order],
+            "stealing": setting.stealing, "min_chunk_bytes": setting.min_chunk_bytes, "weights": self.weights,
+        }
+
+    def __reduce__(self):
+        cdef Py_ssize_t i
+        cdef size_t total = 0
+        for i in range(self.n_envs):
+            total += env_saved_bytes(self.env(i))
+        cdef char[::1] saved = np.empty(total, dtype=np.int8)
+        with nogil:
+            total = 0
+            for i in range(self.n_envs):
+                env_save(self.env(i), &saved[total])
+                total += env_saved_bytes(self.env(i))
+        options = {"keep_states": self.setting.keep_states, "record_timeline": self.env(0).timeline != NULL}
+        return _load, (
+            (self.links.base, self.paths.base, self.workloads.base, self.seeds, *self.tables),
+            self._options() | options, self.states, np.asarray(saved), self.service_intervals(),
+            (_LAYOUT, crc32(saved)))
+
+    def __deepcopy__(self, memo):
+        load, arguments = self.__reduce__()
+        return load(*arguments)
+
+    cdef int _load(self, const char[::1] saved, intervals) except -1:
+        cdef Py_ssize_t i, taken, place = 0
+        cdef const char[::1] rows = intervals.view(np.int8) if len(intervals) else _NOTHING
+        for i in range(self.n_envs):
+            taken = 0
+            if place < saved.shape[0]:
+                taken = env_load(self.env(i), &self.links[i, 0], &self.paths[i, 0], &self.workloads[i],
+                                 &saved[place], saved.shape[0] - place)
+            if taken < 0:
+                raise MemoryError(f"no memory for {self.n_envs} environments")
+            if taken == 0:
+                raise ValueError("the saved environments are damaged")
+            place += taken
+        if rows.shape[0]:
+            self.timeline.intervals = <Interval*>malloc(rows.shape[0])
+            if self.timeline.intervals == NULL:
+                raise MemoryError("no memory for the timeline")
+            memcpy(self.timeline.intervals, &rows[0], rows.shape[0])
+            self.timeline.count = self.timeline.capacity = rows.shape[0] // sizeof(Interval)
+        return 0
 
     # --- looking ---
 

@@ -30,6 +30,12 @@ ctypedef struct Link:
     int64_t bursting
 
 
+# Let it read its description, and the rows of the world's tables that are its own.
+cdef inline void link_attach(Link* link, const LinkSpec* spec, const Row* rows) noexcept nogil:
+    link.spec = spec
+    link.rows = rows + spec.row_first if spec.row_count else NULL
+
+
 # The link of world `seed` numbered `number` at time 0.
 cdef void link_start(Link* link, const LinkSpec* spec, const Row* rows, uint64_t seed, int number,
                      double day_s, double day_start) noexcept nogil

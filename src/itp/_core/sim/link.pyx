@@ -20,8 +20,7 @@ cdef double _DAY_STEPS = 96.0
 cdef void link_start(Link* link, const LinkSpec* spec, const Row* rows, uint64_t seed, int number,
                      double day_s, double day_start) noexcept nogil:
     memset(link, 0, sizeof(Link))
-    link.spec = spec
-    link.rows = rows + spec.row_first if spec.row_count else NULL
+    link_attach(link, spec, rows)
     link.delay_s = NAN
     link.loss = NAN
     link.rate_Bps = spec.rate_Bps

@@ -21,5 +21,11 @@ cdef void env_begin(Env* env, const LinkSpec* links, const PathSpec* paths, cons
 cdef void env_step(Env* env, const Choice* choice) noexcept nogil
 # Make `to` equal to `env`, of the same setting; False: no memory.
 cdef bint env_copy(Env* to, const Env* env) noexcept nogil
+# As bytes, and from them into an environment of the same setting that has not begun: how many were read;
+# 0: they do not hold one, -1: no memory.
+cdef size_t env_saved_bytes(const Env* env) noexcept nogil
+cdef void env_save(const Env* env, char* to) noexcept nogil
+cdef Py_ssize_t env_load(Env* env, const LinkSpec* links, const PathSpec* paths, const WorkloadSpec* workload,
+                         const char* saved, size_t size) noexcept nogil
 # Links that nobody uses are not followed; bring all to the present.
 cdef void env_sync_links(Env* env) noexcept nogil

@@ -26,7 +26,7 @@ from itp._core.sim.flow cimport (
 )
 from itp._core.heuristic cimport split_chunks
 from itp._core.order cimport priority_class
-from itp._core.sim.link cimport Link, link_advance, link_start
+from itp._core.sim.link cimport Link, link_advance, link_attach, link_start
 from itp._core.sim.service cimport (
     bytes_ahead,
     chunk_done,
@@ -79,20 +79,22 @@ cdef void env_free(Env* env) noexcept nogil:
 cdef bint _grow(Env* env, int n_slots) noexcept nogil:
     """Room for so many tasks in flight, when all slots are taken; what there is stays."""
     cdef const Setting* setting = env.setting
-    cdef size_t n = n_slots
+    cdef size_t n = n_slots, old = env.n_slots, vector = 2 * setting.state_dim
     cdef void* grown = realloc(env.slots, n * setting.slot_bytes)
     cdef int k
     if grown == NULL:
         return False
     env.slots = <char*>grown
+    # Slots are saved whole: they hold nothing that lay in memory before.
+    memset(env.slots + old * setting.slot_bytes, 0, (n - old) * setting.slot_bytes)
     if setting.keep_states:
-        grown = realloc(env.vectors, n * 2 * setting.state_dim * sizeof(float))
+        grown = realloc(env.vectors, n * vector * sizeof(float))
         if grown == NULL:
             return False
         env.vectors = <float*>grown
+        memset(env.vectors + old * vector, 0, (n - old) * vector * sizeof(float))
     for k in range(env.n_slots, n_slots):
         slot_of(env, k).next = k + 1 if k + 1 < n_slots else -1
-        slot_of(env, k).pending = 0
     env.free_slot = env.n_slots
     env.n_slots = n_slots
     return True
@@ -114,6 +116,70 @@ cdef bint env_copy(Env* to, const Env* env) noexcept nogil:
     to.timeline = NULL
     memcpy(slots, env.slots, env.n_slots * env.setting.slot_bytes)
     return True
+
+
+cdef size_t _saved_slot_bytes(const Setting* setting) noexcept nogil:
+    return setting.slot_bytes + (2 * setting.state_dim * sizeof(float) if setting.keep_states else 0)
+
+
+cdef size_t env_saved_bytes(const Env* env) noexcept nogil:
+    return env_bytes(env.setting) + env.n_slots * _saved_slot_bytes(env.setting)
+
+
+cdef void env_save(const Env* env, char* to) noexcept nogil:
+    cdef Env* saved = <Env*>to
+    cdef Link* links = <Link*>(to + (<char*>env.links - <char*>env))
+    cdef size_t block = env_bytes(env.setting), slots = env.n_slots * env.setting.slot_bytes
+    cdef int k
+    memcpy(to, env, block)
+    memcpy(to + block, env.slots, slots)
+    if env.vectors != NULL:
+        memcpy(to + block + slots, env.vectors, env_saved_bytes(env) - block - slots)
+    # Equal environments are saved as equal bytes, wherever they lie.
+    for k in range(env.setting.n_links):
+        links[k].spec = NULL
+        links[k].rows = NULL
+    _point_as(saved, NULL)
+
+
+cdef void _point_as(Env* env, const Env* other) noexcept nogil:
+    """Take the pointers of another environment; NULL: none."""
+    cdef Env none
+    if other == NULL:
+        memset(&none, 0, sizeof(Env))
+        other = &none
+    env.setting = other.setting
+    env.link_specs, env.path_specs, env.workload = other.link_specs, other.path_specs, other.workload
+    env.streams, env.metrics, env.links = other.streams, other.metrics, other.links
+    env.event_s, env.slots, env.vectors = other.event_s, other.slots, other.vectors
+    env.state, env.timeline = other.state, other.timeline
+
+
+cdef Py_ssize_t env_load(Env* env, const LinkSpec* links, const PathSpec* paths, const WorkloadSpec* workload,
+                         const char* saved, size_t size) noexcept nogil:
+    cdef const Setting* setting = env.setting
+    cdef size_t block = env_bytes(setting), slots
+    cdef Env fresh = env[0]
+    cdef int k, n_slots, free_slot
+    fresh.link_specs, fresh.path_specs, fresh.workload = links, paths, workload
+    if size < block:
+        return 0
+    memcpy(env, saved, block)
+    _point_as(env, &fresh)
+    n_slots, free_slot = env.n_slots, env.free_slot
+    env.n_slots = fresh.n_slots
+    slots = n_slots * setting.slot_bytes
+    if n_slots < fresh.n_slots or size < block + n_slots * _saved_slot_bytes(setting):
+        return 0
+    if not _grow(env, n_slots):
+        return -1
+    env.free_slot = free_slot
+    memcpy(env.slots, saved + block, slots)
+    if env.vectors != NULL:
+        memcpy(env.vectors, saved + block + slots, env_saved_bytes(env) - block - slots)
+    for k in range(setting.n_links):
+        link_attach(env.links + k, links + k, setting.rows)
+    return env_saved_bytes(env)
 
 
 # --- decisions ---
