@@ -10,6 +10,7 @@ from libc.string cimport memset
 
 from itp._core.decide cimport ITP_OK, Core, Learned, decide_task, report_task
 from itp._core.decision cimport Plan
+from itp._core.heuristic cimport default_policy
 from itp._core.order cimport FIFO
 from itp._core.reward cimport Outcome
 from itp._core.state cimport Network, network_free, network_init, network_measure
@@ -34,11 +35,12 @@ def shares(model, sizes_bytes):
     cdef double[4] latency_s = [0.010, 0.040, 0.080, 0.150]
     cdef int64_t size_bytes
     cdef int i, status = ITP_OK
-    # All zeros: least completion time as the heuristic, no exploration, no model.
+    # All zeros: no exploration, no model.
     memset(&core, 0, sizeof(core))
     memset(&given, 0, sizeof(given))
     network_init(&network, 4, FIFO)
     core.network = &network
+    core.policy = default_policy(FIFO)
     core.min_chunk_bytes = 65536
     if model is not None:
         core.model = <const Learned*><uintptr_t>model.address

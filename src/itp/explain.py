@@ -1,4 +1,4 @@
-"""Why a decision was made: every action with its estimate, and why it was not taken."""
+"""Explanations of decisions: every action with its estimate, and the reason why it was not taken."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ class ActionEstimate:
     stream_ids: tuple[int, ...]
     chosen: bool
     expected_time_s: float | None
-    """As planned from the streams' state, before a model's tables correct it; None for an action that could
-    not carry the task at all."""
+    """Planned from the state of the streams, before a model's calibration corrects it. None where the action
+    cannot carry the task."""
     q_value: float | None
+    """None where no model decided."""
     why_not: str | None
-    """None for the chosen action."""
+    """Why the action was not taken. None for the chosen action."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """A decision and all the actions it chose from; ``str()`` is a table."""
+    """A decision and the actions it was chosen from. ``str()`` gives a table."""
 
     decision: Decision
     actions: tuple[ActionEstimate, ...]
@@ -41,7 +42,7 @@ class Explanation:
         return "\n".join(lines)
 
     def _chosen(self) -> str:
-        """Said of the chosen action: whether all its streams keep a share."""
+        """What the table says of the chosen action; the minimum chunk may have taken streams out of it."""
         decision = self.decision
         chosen = next(a for a in self.actions if a.chosen)
         kept = decision.stream_ids
@@ -53,9 +54,9 @@ class Explanation:
 
 
 def explain(decision: Decision) -> Explanation:
-    """Explain a decision from what it saw, whatever has happened since.
+    """Explain a decision from the state in which it was made, whatever has happened since.
 
-    Up to six streams every action is listed; beyond, those that were considered.
+    With up to six streams every action is listed; with more, those that were considered.
     """
     paths = decision.paths()
     n_streams = len(paths)
@@ -63,13 +64,14 @@ def explain(decision: Decision) -> Explanation:
     chosen = sets[decision.action]
     considered = {estimate[0]: estimate[1:] for estimate in decision.estimates()}
     listed = sets if n_streams <= 6 else tuple(dict.fromkeys([*considered, chosen]))
-    any_meets = any(meets for _, _, meets, _ in considered.values())
     rows = []
     for streams in listed:
         expected_time_s = q_value = None
         if streams in considered:
             expected_time_s, whole, meets, q_value = considered[streams]
-            why_not = _why_not(decision, expected_time_s, q_value, whole, meets or not any_meets)
+            # Where the chosen action misses a demand, missing it was no reason: none meets it, or it is soft.
+            meets = meets or not decision.feasible
+            why_not = _why_not(decision, expected_time_s, q_value, whole, meets)
         else:
             why_not = _why_impossible(decision, paths, streams)
         action = actions.action_of(streams, n_streams)
@@ -99,21 +101,21 @@ def _why_not(
     expected_time_s: float,
     q_value: float | None,
     whole: bool,
-    open_to_task: bool,
+    meets: bool,
 ) -> str:
     task = decision.task
-    if not open_to_task:
+    if not meets:
         if task.deadline_s is not None and expected_time_s > task.deadline_s:
             return f"misses the deadline of {task.deadline_s:.4g} s"
-        return f"its streams that keep a share have under {task.min_bandwidth_mbps:.4g} Mbit/s"
+        return f"the streams that keep a share have under {task.min_bandwidth_mbps:.4g} Mbit/s"
     if decision.explored:
-        return "another action was drawn to explore"
+        return "exploration drew another action"
     if q_value is not None and decision.q_value is not None:
         if decision.source == "guard" and q_value > decision.q_value:
-            return "the guard took a rule's action, which is faster by far"
+            return "the guard took a rule's action, which is far faster"
         return "lower Q-value"
     if not whole:
-        return "a share falls under the minimum chunk"
+        return "a share is smaller than the minimum chunk"
     if expected_time_s >= decision.expected_time_s:
         return "not faster"
-    return "the rule in use does not look at it"
+    return "faster, but not the rule's choice"

@@ -1,4 +1,4 @@
-"""TaskPartitioner: what a data-plane process holds."""
+"""TaskPartitioner: the object through which a data-plane process decides."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ ENGINES = ("auto", "native", "onnxruntime", "heuristic")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
-    """What a partitioner has done since it was made."""
+    """Counts and means over a partitioner's life."""
 
     total_decisions: int
     model_decisions: int
     guarded_decisions: int
-    """Of the model's: a rule's action was taken, as the model's was planned to take far longer."""
+    """Model decisions in which the guard took a rule's action: the model's was planned to take far longer."""
     heuristic_decisions: int
     explored_decisions: int
     infeasible_decisions: int
     in_flight: int
-    """Decided, and neither reported nor dropped: what nobody holds any more is not counted."""
+    """Decisions without an outcome yet. One that its caller no longer holds does not count."""
     total_outcomes: int
     total_successes: int
     success_rate: float
-    """Successes over outcomes; NaN before the first outcome, as the two means below."""
+    """Successes over outcomes. NaN before the first outcome, like the two means below."""
     avg_reward: float
     expected_time_error: float
     """Mean |log(actual / expected completion time)| over successes."""
@@ -57,13 +57,15 @@ class Metrics:
     """Of the experience log, for which the disk was too slow or full."""
     model_version: str | None
     reliability: tuple[tuple[float, int, int], ...]
-    """Of the confidence: (lower edge of the raw score's bin, outcomes, as good as expected)."""
+    """Reliability curve of the confidence: (lower edge of the raw score's bin, outcomes, those within
+    1.25 times the expected time)."""
     decision_seconds_buckets: tuple[tuple[float, int], ...]
-    """(upper edge in seconds, decisions that took at most that long), ascending, the last edge infinite."""
+    """Cumulative histogram: (upper edge in seconds, decisions that took at most that long); the last edge is
+    infinite."""
     decision_seconds_sum: float
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures by name, ready for JSON but for NaN."""
+        """The figures by name. JSON has no NaN: replace it first."""
         return asdict(self)
 
 
@@ -73,45 +75,62 @@ class TaskPartitioner(FastPath):
     Parameters
     ----------
     model : str, path or None
-        A shipped model's name, or the path of an ONNX file: input ``state`` float32[batch, 20],
-        output ``q_values`` float32[batch, 15]; its variant for the service order, if it has one. None: the
-        heuristic decides.
+        The name of a shipped model, or the path of an ONNX file with input ``state`` float32[batch, 20] and
+        output ``q_values`` float32[batch, 15]. A variant for the service order is taken where there is one.
+        None: the heuristic decides.
     engine : {"auto", "native", "onnxruntime", "heuristic"}
-        With a model, "auto" is native, the compiled forward pass, where the model's graph is a chain of dense
-        layers, and else onnxruntime; "heuristic" loads no model.
+        What runs the model. "native" is the compiled forward pass, which takes chains of dense layers;
+        "auto" is native where the model allows it, and onnxruntime elsewhere; "heuristic" loads no model.
     n_streams : int
-        1 to 16; a model needs 4.
+        1 to 16. A model needs 4.
     service_order : {"fifo", "srpt"}
-        How the caller's streams serve their chunks; see ``NetworkState``.
+        How the caller's streams serve their chunks: in order of arrival, or least remaining first; see
+        ``NetworkState``.
     hard_deadlines : bool, optional
         Whether actions that are planned to miss a task's deadline are closed while another one meets it.
-        None: as the model's metadata say; by a heuristic they are, but by "single_best" under "fifo".
+        None: as the model's metadata say; a heuristic closes them, except "single_best" under "fifo".
     epsilon : float
-        Share of decisions drawn at random from the actions open to the task.
+        Share of decisions drawn uniformly from the actions open to the task, 0 to 1.
     seed : int, optional
-        Of that exploration.
+        Seed of the exploration, 0 to 2**64 - 1. Without one, every partitioner explores differently.
     experience_log : path, optional
-        A folder, made if need be, where every decision with a reported outcome is kept (docs/experience.md).
+        Folder in which every decision with a reported outcome is kept (docs/experience.md). It is made where it
+        does not exist.
     experience_interval_s : float
         What was reported longer ago than this is on the disk. No report waits for it.
-    heuristic : str
-        "least_completion_time", "score", "single_best", "round_robin", "proportional" or
-        "equal_split".
+    heuristic : str, optional
+        The rule that decides where no model does: "least_completion_time", "single_best", "score",
+        "round_robin", "proportional" or "equal_split". Without one, the rule that measures best under the
+        service order: "single_best" for fifo, "least_completion_time" for srpt (docs/rivals.md). A rule gives
+        way where it breaks a task's bandwidth floor, or a deadline that closes actions, and another action
+        does not.
     min_chunk_bytes : int
-        A stream whose share would be smaller is left out of a decision.
+        A stream whose share would be smaller gets no chunk.
     reward_weights : RewardWeights, optional
     clock : ManualClock, optional
         What time it is, for tests, replays and simulated worlds; None: the system's clocks.
 
     Raises
     ------
-    ModelError, SchemaError, LogError, ValueError, TypeError
+    ModelError
+        The model's file is missing, damaged, or not a model for these streams.
+    SchemaError
+        The model was made for another state schema.
+    LogError
+        The log's folder cannot be made or written.
+    ValueError, TypeError
+        An argument is not as above.
 
     Notes
     -----
     Thread safety: all methods may be called from several threads. A decision holds the GIL from start to end,
-    so that no other thread makes it wait; with onnxruntime the GIL is given away while the model runs. After
-    a fork, the child decides on from a ledger of its own.
+    so no other thread makes it wait; onnxruntime releases the GIL while the model runs.
+
+    Forks: parent and child decide independently from then on, each with its own ledger. The child explores by
+    a stream of random numbers of its own, which follows from the generator's state and from the number of the
+    fork in its parent: a seeded program that forks in the same order explores the same way again.
+
+    A partitioner cannot be pickled or copied: make one in every process that is spawned.
     """
 
     def __init__(
@@ -126,7 +145,7 @@ class TaskPartitioner(FastPath):
         seed: int | None = None,
         experience_log: str | os.PathLike[str] | None = None,
         experience_interval_s: float = 1.0,
-        heuristic: str = "least_completion_time",
+        heuristic: str | None = None,
         min_chunk_bytes: int = 64 * 1024,
         reward_weights: RewardWeights | None = None,
         clock: ManualClock | None = None,
@@ -145,7 +164,7 @@ class TaskPartitioner(FastPath):
             min_chunk_bytes=min_chunk_bytes,
             weights=reward_weights,
         )
-        self._heuristic = heuristic
+        self._heuristic = decider.policy
         self._hard_deadlines = hard_deadlines
         self._wanted_engine = engine
         if model is not None and engine != "heuristic":
@@ -173,12 +192,24 @@ class TaskPartitioner(FastPath):
         served = self._decider.served
         return "heuristic" if served is None else served.engine
 
+    @property
+    def heuristic(self) -> str:
+        """The rule that decides where no model does."""
+        return self._decider.policy
+
     # --- decisions ---
 
     def partition_batch(self, tasks: Iterable[Task]) -> list[Decision]:
-        """Decide for several tasks in turn, each seeing the bytes of those before it.
+        """Decide for several tasks in turn; each decision sees the bytes of those before it.
 
-        All or none: where one fails, as ``partition_task`` would, those before it are taken back.
+        All or none: where one fails as ``partition_task`` would, those before it are retracted.
+
+        Raises
+        ------
+        NoStreamError
+            Too few streams are up for one of the tasks.
+        TypeError
+            One of `tasks` is not a Task.
         """
         decider = self._decider
         tasks = list(tasks)
@@ -196,14 +227,22 @@ class TaskPartitioner(FastPath):
         return decisions
 
     def q_values(self, states: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Q-values float32[n, 15] of states float32[n, 20]: to the bit what a decision sees in each state.
+        """Q-values of many states at once: to the bit what a decision sees in each state.
 
-        Those of a state that is not finite in float32 may not be finite either.
+        Parameters
+        ----------
+        states : array_like
+            float32[n, 20].
+
+        Returns
+        -------
+        ndarray
+            float32[n, 15]. The Q-values of a state that is not finite may not be finite either.
 
         Raises
         ------
         ValueError, TypeError
-            There is no model, or the states have another shape.
+            There is no model, or `states` has another shape.
         ModelError
             onnxruntime fails on a state.
         """
@@ -220,17 +259,20 @@ class TaskPartitioner(FastPath):
         success: bool,
         retransmitted_bytes: int = 0,
     ) -> float:
-        """Join what became of a task to its decision; in any order, each once.
+        """Join a task's outcome to its decision. Outcomes may come in any order, each once.
 
         Parameters
         ----------
         decision : Decision
             As ``partition_task`` returned it.
-        throughput_mbps, latency_s : float
-            Goodput achieved, and time from decision to completion; finite, >= 0.
+        throughput_mbps : float
+            Goodput of the transfer, in Mbit/s; finite, >= 0.
+        latency_s : float
+            Time from the decision to completion, in seconds; finite, >= 0.
         success : bool
+            Whether the task was delivered.
         retransmitted_bytes : int
-            Bytes that had to be sent again.
+            Bytes that were sent more than once.
 
         Returns
         -------
@@ -240,7 +282,9 @@ class TaskPartitioner(FastPath):
         Raises
         ------
         OutcomeError
-            The decision is another partitioner's, or was reported before. Nothing is changed.
+            Another partitioner made the decision, or its outcome was reported before. Nothing is changed.
+        ValueError, TypeError
+            A figure is not as above. Nothing is changed.
         """
         reward = self._decider.report(decision, throughput_mbps, latency_s, success, retransmitted_bytes)
         if self._log is not None:
@@ -248,7 +292,7 @@ class TaskPartitioner(FastPath):
         return reward
 
     def explain(self, decision: Decision) -> Explanation:
-        """Every action of a decision: predicted time, Q-value, and why it was not taken."""
+        """List every action of a decision: its planned time, its Q-value, and why it was not taken."""
         self._decider  # noqa: B018 (ClosedError)
         if not isinstance(decision, Decision):
             raise TypeError(f"decision must be a Decision; got {decision!r}")
@@ -259,7 +303,7 @@ class TaskPartitioner(FastPath):
     # --- figures and models ---
 
     def metrics(self) -> Metrics:
-        """What was decided and reported so far."""
+        """Counts and means of what was decided and reported so far."""
         decider = self._decider
         served = decider.served
         counts = decider.counts()
@@ -290,10 +334,17 @@ class TaskPartitioner(FastPath):
     def swap_model(self, model: str | os.PathLike[str]) -> None:
         """Serve another model from the next decision on.
 
+        Parameters
+        ----------
+        model : str or path
+            As for ``TaskPartitioner``.
+
         Raises
         ------
         ModelError
-            The file is bad; the old model goes on serving.
+            The file is no model that can serve here. The old model stays in use.
+        ValueError
+            The partitioner was made with ``engine="heuristic"``, or has other than four streams.
         """
         decider = self._decider
         if self._wanted_engine == "heuristic":
@@ -322,7 +373,7 @@ class TaskPartitioner(FastPath):
     # --- the end ---
 
     def close(self) -> None:
-        """Write the rest of the experience log and let go; closing twice is allowed."""
+        """Write the rest of the experience log and release the model. Closing twice is allowed."""
         if self._closed:
             return
         self._closed = True

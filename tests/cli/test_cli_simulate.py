@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from itp import policies
+from itp import TaskPartitioner, policies
 from itp.cli import main
 from itp.policies.episodes import mean_log_slowdown
 from itp.sim.simulator import Simulator
@@ -55,7 +55,7 @@ def test_a_table_for_people(capsys, tmp_path):
         "--experiences", tmp_path / "e.npz",
     )  # fmt: skip
     assert code == 0
-    for words in ("lossy, fifo, least completion time", "slowdown", "p95", "goodput", "explored"):
+    for words in ("lossy, fifo, single best", "slowdown", "p95", "goodput", "explored"):
         assert words in out
     assert "120 experiences" in err
     assert "warning" not in err
@@ -63,6 +63,14 @@ def test_a_table_for_people(capsys, tmp_path):
         assert archive["state"].shape == (120, 20)
         assert json.loads(str(archive["metadata"]))["epsilon"] == 0.25
     assert "\x1b" not in out + err
+
+
+@pytest.mark.parametrize("order", ["fifo", "srpt"])
+def test_the_best_rule_under_the_service_order_decides(capsys, order):
+    options = ("heterogeneous", "--episodes", 1, "--tasks", 5, "--service-order", order, "--json")
+    _, out, _ = itp(capsys, *options)
+    with TaskPartitioner(service_order=order) as p:
+        assert json.loads(out)["policy"] == p.heuristic
 
 
 def test_a_model_decides(capsys, tmp_path):

@@ -230,16 +230,19 @@ def test_the_header_is_for_cxx_too(tmp_path):
 
 
 @needs_compiler
-def test_a_c_decider_decides_as_the_partitioner_does(tmp_path):
+@pytest.mark.parametrize("order", ["fifo", "srpt"])
+@pytest.mark.parametrize("name", ["dqn_v1", None])
+def test_a_c_decider_decides_as_the_partitioner_does(tmp_path, name, order):
     run = library(
         tmp_path,
         """
 #include "itp.h"
 #include <math.h>
 #include <string.h>
-int decide(const itp_api *api, const itp_model *model, int64_t *chunks, double *expected_s, float *state)
+int decide(const itp_api *api, const itp_model *model, int order, int64_t *chunks, double *expected_s,
+           float *state)
 {
-    itp_decider *decider = api->create(4, ITP_FIFO);
+    itp_decider *decider = api->create(4, order);
     int status = api->serve(decider, model);
     for (int i = 0; i < 4; i++)
         status |= api->update_stream(decider, i, 50.0 * (4 - i), 10.0 + 25 * i, NAN, 0.98);
@@ -256,19 +259,71 @@ int decide(const itp_api *api, const itp_model *model, int64_t *chunks, double *
 }
 """,
     ).decide
-    run.argtypes = [ctypes.c_void_p] * 5
+    run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, *[ctypes.c_void_p] * 3]
     chunks, expected_s, state = (ctypes.c_int64 * 160)(), (ctypes.c_double * 40)(), (ctypes.c_float * 800)()
-    model = itp.native_model("dqn_v1")
-    assert run(itp.c_api(), model.address, chunks, expected_s, state) == 0
-    with itp.TaskPartitioner("dqn_v1") as p, itp.TaskPartitioner("dqn_v1", min_chunk_bytes=1) as fine:
-        for q in (p, fine):
-            for i in range(4):
-                q.update_stream(i, 50.0 * (4 - i), 10.0 + 25 * i, None, 0.98)
+    model = None if name is None else itp.native_model(name, order)
+    address, number = None if model is None else model.address, ["fifo", "srpt"].index(order)
+    assert run(itp.c_api(), address, number, chunks, expected_s, state) == 0
+    with itp.TaskPartitioner(name, service_order=order) as p:
+        for i in range(4):
+            p.update_stream(i, 50.0 * (4 - i), 10.0 + 25 * i, None, 0.98)
         d = p.partition_task(itp.Task("t", 10**6))
         mine = [d.chunk_sizes[d.stream_ids.index(i)] if i in d.stream_ids else 0 for i in range(4)]
         assert mine == chunks[:4]
         assert d.expected_time_s == expected_s[0]
         assert d.state[:16].tolist() == state[:16]
+
+
+@needs_compiler
+def test_a_forked_child_of_a_data_plane_in_c_explores_apart(tmp_path):
+    built = library(
+        tmp_path,
+        """
+#include "itp.h"
+#include <math.h>
+#include <unistd.h>
+#include <sys/wait.h>
+static int explore(const itp_api *api, itp_decider *decider, uint32_t *actions)
+{
+    int status = ITP_OK;
+    for (int k = 0; k < 24 && !status; k++) {
+        itp_decision d = {.task = {.size_bytes = 10000000, .priority = 0.5, .redundancy = 1,
+                                   .deadline_s = INFINITY}};
+        status = api->decide(decider, &d);
+        actions[k] = d.action_streams;
+    }
+    return status;
+}
+/* The actions of the parent and of two children, 24 each. */
+int explore_in_three(const itp_api *api, uint32_t *actions)
+{
+    itp_decider *decider = api->create(4, ITP_FIFO);
+    int status = api->explore(decider, 1.0, 5);
+    for (int child = 1; child < 3 && !status; child++) {
+        int ends[2], answer;
+        if (pipe(ends))
+            return -1;
+        const pid_t pid = fork();
+        if (!pid) {
+            answer = explore(api, decider, actions);
+            _exit(write(ends[1], actions, 24 * sizeof *actions) < 0 || answer);
+        }
+        if (read(ends[0], actions + 24 * child, 24 * sizeof *actions) != 24 * (ssize_t)sizeof *actions)
+            return -1;
+        waitpid(pid, &answer, 0);
+        status = answer;
+    }
+    status = status ? status : explore(api, decider, actions);
+    api->destroy(decider);
+    return status;
+}
+""",
+    )
+    run = built.explore_in_three
+    run.argtypes = [ctypes.c_void_p] * 2
+    actions = (ctypes.c_uint32 * 72)()
+    assert run(itp.c_api(), actions) == 0
+    assert len({tuple(actions[k : k + 24]) for k in (0, 24, 48)}) == 3
 
 
 @needs_compiler
@@ -293,7 +348,7 @@ def test_cimport_from_outside(tmp_path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     sizes_bytes = [10**6 + 7 * k for k in range(500)]
-    with itp.TaskPartitioner() as p:
+    with itp.TaskPartitioner(service_order="fifo") as p:
         for i, (mbps, ms) in enumerate([(200, 10), (100, 40), (50, 80), (20, 150)]):
             p.update_stream(i, mbps, ms, None, 0.99)
         first = p.partition_task(itp.Task("t", sizes_bytes[0]))

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from itp._core.heuristic import DEFAULT_POLICIES
 from itp.schema import SERVICE_ORDERS
 from itp_training.errors import ConfigError
 
 OBJECTIVES = ("slowdown", "reward")
-TEACHERS = {"fifo": "single_best", "srpt": "least_completion_time"}
+TEACHERS = DEFAULT_POLICIES
 """The rule that decides, in episodes and in look-ahead, before the network has learnt anything."""
 
 TRAINING_FAMILIES = (

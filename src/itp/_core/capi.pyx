@@ -18,9 +18,9 @@ from itp._core.decide cimport (
 )
 from itp._core.decider cimport Served
 from itp._core.decision cimport Plan
-from itp._core.heuristic cimport LEAST_COMPLETION_TIME, Demand
+from itp._core.heuristic cimport Demand, default_policy
 from itp._core.ledger cimport queue_serve
-from itp._core.order cimport FIFO, SRPT
+from itp._core.order cimport FIFO, SRPT, ServiceOrder
 from itp._core.reward cimport Outcome, RewardWeights
 from itp._core.rng cimport rng_seed
 from itp._core.state cimport (
@@ -53,7 +53,7 @@ cdef itp_decider* _create(int n_streams, int service_order) noexcept nogil:
         return NULL
     network_init(&owned.network, n_streams, service_order)
     owned.core.network = &owned.network
-    owned.core.policy = LEAST_COMPLETION_TIME
+    owned.core.policy = default_policy(<ServiceOrder>service_order)
     owned.core.min_chunk_bytes = LEAST_CHUNK_BYTES
     owned.core.weights.throughput = _weights.throughput
     owned.core.weights.latency = _weights.latency

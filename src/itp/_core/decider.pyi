@@ -56,7 +56,7 @@ class Decider:
         cls,
         network: NetworkState,
         *,
-        policy: str = "least_completion_time",
+        policy: str | None = None,
         epsilon: float = 0.0,
         hard_deadlines: bool | None = None,
         seed: int | None = None,
@@ -69,6 +69,8 @@ class Decider:
     def weights(self) -> RewardWeights: ...
     @property
     def served(self) -> Served | None: ...
+    @property
+    def policy(self) -> str: ...
     @property
     def epsilon(self) -> float: ...
     @property

@@ -27,6 +27,8 @@ from itp._core.decide cimport (
     settle_task,
 )
 from itp._core.decision cimport ITP_ONNXRUNTIME, Decision, new_decision
+from itp._core.heuristic cimport default_policy
+from itp._core.order cimport ServiceOrder
 from itp._core.qnet cimport QNet
 from itp._core.reward cimport Outcome, RewardWeights
 from itp._core.rng cimport rng_seed
@@ -183,15 +185,17 @@ cdef class Decider:
     Parameters
     ----------
     network : NetworkState
-    policy : str
-        One of ``heuristic.POLICIES``: decides when no model does.
+    policy : str, optional
+        One of ``heuristic.POLICIES``: decides when no model does. Without, the best one under the network's
+        service order (``heuristic.DEFAULT_POLICIES``).
     epsilon : float
         Share of decisions drawn uniformly from the actions open to the task.
     hard_deadlines : bool or None
         Whether actions that are planned to miss a deadline are closed while another one meets it; None: as
         the served model wants it, and as measured best for the heuristic.
-    seed : int or None
-        Of the exploration; None takes one from the system.
+    seed : int, optional
+        Of the exploration, 0 to 2**64 - 1; without, one is taken from the system. A forked child explores by
+        a stream of its own, which follows from the generator's state and from the number of the fork.
     min_chunk_bytes : int
     weights : RewardWeights
 
@@ -201,10 +205,11 @@ cdef class Decider:
     which gives it away while the model runs; that one has its state by then, and enters the ledger after.
     """
 
-    def __cinit__(self, NetworkState network not None, *, policy="least_completion_time", epsilon=0.0,
-                  hard_deadlines=None, seed=None, min_chunk_bytes=LEAST_CHUNK_BYTES,
-                  RewardWeights weights=None):
+    def __cinit__(self, NetworkState network not None, *, policy=None, epsilon=0.0, hard_deadlines=None,
+                  seed=None, min_chunk_bytes=LEAST_CHUNK_BYTES, RewardWeights weights=None):
         memset(&self.core, 0, sizeof(self.core))
+        if policy is None:
+            policy = _POLICIES[default_policy(<ServiceOrder>network.net.order)]
         if policy not in _POLICIES:
             raise ValueError(f"heuristic = {policy!r}: expected one of {', '.join(_POLICIES)}")
         self.core.deadlines = deadlines_of(hard_deadlines)
@@ -231,6 +236,11 @@ cdef class Decider:
 
     def __reduce__(self):
         raise TypeError("a Decider cannot be pickled or copied: it holds the ledger of one process")
+
+    @property
+    def policy(self):
+        """Name of the rule that decides when no model does."""
+        return _POLICIES[self.core.policy]
 
     @property
     def epsilon(self):

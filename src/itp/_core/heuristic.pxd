@@ -2,6 +2,7 @@
 from libc.stdint cimport int64_t, uint32_t
 
 from itp._core.alloc cimport Rule
+from itp._core.order cimport ServiceOrder
 from itp._core.state cimport Paths
 
 cdef enum Policy:
@@ -33,6 +34,9 @@ ctypedef struct Candidates:
     bint whole[63]              # every stream of the action keeps a chunk of the minimum size
     bint meets[63]              # the task's deadline and bandwidth
 
+
+# The rule that decides where no model does: the best one under this service order.
+cdef Policy default_policy(ServiceOrder order) noexcept nogil
 
 # List the candidate actions over the streams that are up, fewest streams first.
 cdef void enumerate_candidates(const Paths* paths, const Demand* demand, Candidates* out) noexcept nogil

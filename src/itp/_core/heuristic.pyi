@@ -1,1 +1,3 @@
 POLICIES: tuple[str, ...]
+DEFAULT_POLICIES: dict[str, str]
+"""The rule that decides where no model does, by service order."""

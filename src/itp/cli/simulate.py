@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TimeRemainingColumn
 
 import itp
+from itp._core.heuristic import DEFAULT_POLICIES
 from itp._util import console
 from itp._util.command import UsageError
 from itp._util.files import write_text
@@ -58,8 +59,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add(
         "--policy",
         metavar="NAME|FILE",
-        default="least_completion_time",
-        help="a policy, or a model: see itp evaluate (default: %(default)s)",
+        help="a policy, or a model: see itp evaluate (default: the best rule under the service order: "
+        f"{', '.join(f'{rule} for {order}' for order, rule in DEFAULT_POLICIES.items())})",
     )
     add("--episodes", metavar="N", type=int, default=100, help="default: %(default)s")
     add(
@@ -112,10 +113,11 @@ class _Run:
 
 def run(args: argparse.Namespace) -> int:
     """Simulate, write the files that were asked for and print the figures; 130 if interrupted."""
-    policy = _check(args)
+    _check(args)
     world = scenario.load(args.scenario, trace=args.trace, regions=args.regions).with_options(
         service_order=args.service_order, load=args.load, tasks=args.tasks
     )
+    policy = make(args.policy or DEFAULT_POLICIES[world.service_order])
     first = world.seed if args.seed is None else args.seed
     setting = {
         "scenario": world.name,
@@ -149,8 +151,8 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def _check(args: argparse.Namespace) -> Policy:
-    """The policy; UsageError for what cannot work."""
+def _check(args: argparse.Namespace) -> None:
+    """UsageError for what cannot work."""
     check_range("--episodes", args.episodes, 1, _MAX_EPISODES)
     check_range("--seed", args.seed, 0, 2**63)
     check_range("--envs", args.envs, 1, _MAX_ENVS)
@@ -162,8 +164,8 @@ def _check(args: argparse.Namespace) -> Policy:
     if args.experiences is not None and args.experiences.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--experiences must end in {' or '.join(SUFFIXES)}; got {args.experiences}")
     check_scenario("SCENARIO", args.scenario)
-    check_policy("--policy", args.policy)
-    return make(args.policy)
+    if args.policy is not None:
+        check_policy("--policy", args.policy)
 
 
 @contextmanager

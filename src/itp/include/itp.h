@@ -126,14 +126,16 @@ typedef struct {
 
     /* Pointers that are asked for and are NULL make a call ITP_INVALID. */
 
-    /* A decider of 1 to 16 streams without a model: the heuristic decides. NULL: out of range, or no memory. */
+    /* A decider of 1 to 16 streams without a model: the heuristic decides, single best for ITP_FIFO and least
+     * completion time for ITP_SRPT. NULL: out of range, or no memory. */
     itp_decider *(*create)(int n_streams, int service_order);
     void (*destroy)(itp_decider *decider);
 
     /* Decide by this model from now on; NULL: by the heuristic. A model needs four streams. */
     int (*serve)(itp_decider *decider, const itp_model *model);
 
-    /* Share of decisions drawn at random (0 to 1), and the seed of that. */
+    /* Share of decisions drawn at random (0 to 1), and the seed of that. A forked child draws from a stream of
+     * its own, which follows from the generator's state and from the number of the fork. */
     int (*explore)(itp_decider *decider, double epsilon, uint64_t seed);
 
     /* Fresh measurements of a stream. congestion: 0 to 1, or NaN: the ledger's own. */
