@@ -103,7 +103,8 @@ def update(batch_size: int) -> Call:
     n, rng = 20_000, np.random.default_rng(0)
     learner = Learner(TrainingConfig(batch_size=batch_size), torch.device("cpu"))
     # Older learners keep the buffer themselves.
-    getattr(learner, "replay", learner).store(
+    buffer: Any = getattr(learner, "replay", learner)
+    buffer.store(
         Experiences(
             state=rng.random((n, STATES), dtype=np.float32),
             action=rng.integers(0, ACTIONS, n),

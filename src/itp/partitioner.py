@@ -94,8 +94,8 @@ class TaskPartitioner(FastPath):
     seed : int, optional
         Seed of the exploration, 0 to 2**64 - 1. Without one, every partitioner explores differently.
     experience_log : path, optional
-        Folder in which every decision with a reported outcome is kept (docs/experience.md). It is made where it
-        does not exist.
+        Folder in which every decision with a reported outcome is kept (docs/experience.md). It is made where
+        it does not exist.
     experience_interval_s : float
         What was reported longer ago than this is on the disk. No report waits for it.
     heuristic : str, optional
