@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import itp
-from itp.experience import log
+from itp.experience.record import TEXT_BYTES
 from itp.models.load import load_model
 from itp.models.metadata import MAX_VERSION_BYTES
 from itp_overhead import dense_chain
@@ -313,7 +313,7 @@ def test_metadata_that_is_wrong(text, where, tmp_path, good):
 
 
 def test_a_version_is_as_long_as_an_experience_keeps():
-    assert MAX_VERSION_BYTES == log.VERSION_BYTES
+    assert MAX_VERSION_BYTES == TEXT_BYTES
 
 
 def test_a_version_from_the_name_of_the_file_is_short(tmp_path):
