@@ -26,8 +26,8 @@ POLICIES = (
 )
 
 
-# Geometric-mean slowdown over the ten shipped families, 30 test worlds each (`itp evaluate`), with deadlines as
-# hard as each rule takes them by default:
+# Geometric-mean slowdown over the ten shipped families, 30 test worlds each (`itp evaluate`), with deadlines
+# as hard as each rule takes them by default:
 #         least completion time   score   single best   round robin   proportional   equal split
 # fifo                     4.64    7.32          3.05          5.11           5.43          7.64
 # srpt                     2.17    2.80          2.35          2.95           2.35          2.72
