@@ -9,10 +9,17 @@ from rich.console import Console
 from rich.progress import Progress, ProgressColumn, TextColumn
 from rich.table import Table
 
+from itp._util.terminal import printable
+
+LEAST_WIDTH = 80
+"""What tables are made for: narrower terminals wrap their lines, and no figure is cut off."""
+
 
 def output() -> Console:
     """Standard output, for what a command was asked for; text is shown as it is, without rich's markup."""
-    return Console(markup=False, emoji=False, highlight=False)
+    console = Console(markup=False, emoji=False, highlight=False)
+    console.width = max(console.width, LEAST_WIDTH)
+    return console
 
 
 def messages() -> Console:
@@ -21,8 +28,8 @@ def messages() -> Console:
 
 
 def say(console: Console, text: str, style: str | None = None) -> None:
-    """Print a line that is not wrapped, however narrow the terminal."""
-    console.print(text, style=style, soft_wrap=True)
+    """Print a line that is not wrapped, however narrow the terminal; names in it may be of any characters."""
+    console.print(printable(text), style=style, soft_wrap=True)
 
 
 def progress(console: Console, *columns: ProgressColumn) -> Progress:
@@ -36,7 +43,7 @@ def description() -> TextColumn:
 
 
 def table(title: str, names: Sequence[str], figures: Sequence[str], *, header: bool = True) -> Table:
-    """A table without sides, as narrow as its content.
+    """A table without sides, as narrow as its content; names that are too long are folded.
 
     Parameters
     ----------
@@ -56,7 +63,7 @@ def table(title: str, names: Sequence[str], figures: Sequence[str], *, header: b
         show_header=header,
     )
     for name in names:
-        made.add_column(name, no_wrap=True)
+        made.add_column(name, overflow="fold")
     for name in figures:
         made.add_column(name, justify="right", no_wrap=True)
     return made

@@ -10,12 +10,28 @@ from pathlib import Path
 from typing import Any
 
 from itp._util.command import UsageError, check_name
+from itp._util.terminal import system_error
 from itp.models.load import shipped_models
 from itp.policies.names import NAMES
 from itp.policies.served import is_model, model_of
 from itp.sim import scenario
 
 _MAX_TASKS = 1_000_000
+
+
+def to_path(text: str) -> Path:
+    """A path, as an argument's type; an empty one, as of a variable that is not set, is refused."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path; got an empty text")
+    return Path(text)
+
+
+def rates(text: str) -> tuple[float, ...]:
+    """Comma-separated rates in Mbit/s, as an argument's type."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected rates like 200,100,50,20; got {text!r}") from None
 
 
 def add_world_options(add: Callable[..., Any]) -> None:
@@ -27,8 +43,8 @@ def add_world_options(add: Callable[..., Any]) -> None:
         help="offered load as a share of capacity (default: the scenario's)",
     )
     add("--tasks", metavar="N", type=int, help="tasks an episode (default: the scenario's)")
-    add("--trace", metavar="FILE", type=Path, help="replaces the traces that a scenario names")
-    add("--regions", metavar="FILE", type=Path, help="replaces the table of regions that a scenario names")
+    add("--trace", metavar="FILE", type=to_path, help="replaces the traces that a scenario names")
+    add("--regions", metavar="FILE", type=to_path, help="replaces the table of regions that a scenario names")
 
 
 def check_world_options(args: argparse.Namespace) -> None:
@@ -49,10 +65,13 @@ def check_positive(option: str, value: float | None) -> None:
         raise UsageError(f"{option} must be more than 0; got {value:g}")
 
 
-def check_output_file(option: str, path: Path | None) -> None:
+def check_output_file(option: str, file: Path | None) -> None:
     """UsageError unless a file, if one is named, can be made where it should be."""
-    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-        raise UsageError(f"{option} must be a file in a folder that exists; got {path}")
+    try:
+        if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
+            raise UsageError(f"{option} must be a file in a folder that exists; got {file}")
+    except OSError as error:
+        raise UsageError(f"{option}: {system_error(error)}") from None
 
 
 def check_policy(option: str, spec: str) -> None:

@@ -23,7 +23,7 @@ from itp._util import console
 from itp._util.command import UsageError
 from itp._util.signals import interruptible
 from itp._util.terminal import printable
-from itp.cli.send import rates
+from itp.cli.arguments import rates, to_path
 from itp.cli.units import json_text, size_text, time_text
 from itp.cli.workload import Arrival, Workload, file_hash, make_files, own_files, schedule
 from itp.errors import TransportError
@@ -82,7 +82,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         description="Start a receiver, send the same files at the same times over paced TCP streams on "
         "this machine with each policy in turn, verify every file, and compare. Needs Linux.",
     )
-    parser.add_argument("--files", metavar="DIR", type=Path, help="send these files (default: random ones)")
+    parser.add_argument(
+        "--files", metavar="DIR", type=to_path, help="send these files (default: random ones)"
+    )
     parser.add_argument(
         "--seconds", metavar="N", type=float, default=60.0, help="approximate duration (default: 60)"
     )
@@ -104,8 +106,9 @@ def run(args: argparse.Namespace) -> int:
     """Run every policy; 0 if every file was verified every time."""
     if not 1.0 <= args.seconds <= 3600.0:
         raise UsageError(f"--seconds must be from 1 to 3600; got {args.seconds:g}")
+    given = ",".join(f"{rate:g}" for rate in args.rates)
     if not 1 <= len(args.rates) <= 16 or not all(0.1 <= rate <= 1e5 for rate in args.rates):
-        raise UsageError(f"--rates must be 1 to 16 rates from 0.1 to 100000 Mbit/s; got {args.rates}")
+        raise UsageError(f"--rates must be 1 to 16 rates from 0.1 to 100000 Mbit/s; got {given}")
     if args.seed < 0:
         raise UsageError(f"--seed must be >= 0; got {args.seed}")
     load_Bps = _LOAD * sum(args.rates) * 125_000
@@ -133,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
         _print(reports, decisions)
     for policy_run in runs:
         for error in policy_run.errors:
-            console.say(messages, f"itp demo: {policy_run.policy}: {printable(error)}")
+            console.say(messages, f"itp demo: {policy_run.policy}: {error}")
     return 1 if any(policy_run.errors for policy_run in runs) else 0
 
 

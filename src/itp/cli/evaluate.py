@@ -24,6 +24,7 @@ from itp.cli.arguments import (
     check_range,
     check_scenario,
     check_world_options,
+    to_path,
 )
 from itp.errors import ScenarioError
 from itp.evaluation import DEFAULT_SEEDS, compare, ready
@@ -94,9 +95,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     )
     add("--reference", metavar="NAME", help="compare with this policy (default: the best classical rule)")
     add("--processes", metavar="N", type=int, help="default: one for each CPU")
-    add("--html", metavar="FILE", type=Path, help="write a page with tables and charts")
-    add("--markdown", metavar="FILE", type=Path, help="write the tables as Markdown")
-    add("--plots", metavar="DIR", type=Path, help="write the charts as SVG files")
+    add("--html", metavar="FILE", type=to_path, help="write a page with tables and charts")
+    add("--markdown", metavar="FILE", type=to_path, help="write the tables as Markdown")
+    add("--plots", metavar="DIR", type=to_path, help="write the charts as SVG files")
     add("--json", action="store_true", help="print one JSON object")
     return parser
 

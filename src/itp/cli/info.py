@@ -106,7 +106,7 @@ def gather(model: str | None) -> dict[str, Any]:
 def _cpu() -> tuple[str, list[str]]:
     """Name and features as the Linux kernel reports them; other systems report less."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     except OSError:
         return platform.processor() or platform.machine(), []
     fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}

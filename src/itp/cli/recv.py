@@ -6,16 +6,16 @@ import argparse
 import logging
 import queue
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from itp._util import console
 from itp._util.command import UsageError
 from itp._util.signals import interruptible
-from itp._util.terminal import printable
+from itp.cli.address import check_address
+from itp.cli.arguments import to_path
 from itp.cli.units import json_text, size_text
 from itp.transport import DEFAULT_PORT, ReceivedFile, Receiver, SessionSummary
-from itp.transport.io.addresses import format_address, parse_address
+from itp.transport.io.addresses import format_address
 
 
 def build_parser(prog: str) -> argparse.ArgumentParser:
@@ -25,7 +25,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         description="Receive files into DIR until interrupted. There is no authentication yet: listen "
         "only where everyone who can connect may write into DIR.",
     )
-    parser.add_argument("directory", metavar="DIR", type=Path, help="existing folder the files go to")
+    parser.add_argument("directory", metavar="DIR", type=to_path, help="existing folder the files go to")
     parser.add_argument(
         "--listen",
         metavar="HOST:PORT",
@@ -39,10 +39,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Receive until interrupted, or with ``--once`` until the first session has ended."""
-    try:
-        host, port = parse_address(args.listen, DEFAULT_PORT)
-    except ValueError as error:
-        raise UsageError(f"--listen: {error}") from None
+    host, port = check_address("--listen", args.listen, DEFAULT_PORT)
     if not args.directory.is_dir():
         raise UsageError(f"{args.directory} is not a directory")
     _warn_on_stderr()
@@ -86,7 +83,7 @@ def _show_json(event: dict[str, Any]) -> None:
 def _show_text(event: dict[str, Any]) -> None:
     """An event as a line for people; what is red has failed."""
     text, style = _line(event)
-    console.say(console.output(), printable(text), style)
+    console.say(console.output(), text, style)
 
 
 def _line(event: dict[str, Any]) -> tuple[str, str | None]:

@@ -17,9 +17,11 @@ from itp._util import console
 from itp._util.command import UsageError
 from itp._util.signals import interruptible
 from itp._util.terminal import printable
+from itp.cli.address import check_address
+from itp.cli.arguments import rates, to_path
 from itp.cli.units import json_text, size_text, time_text
 from itp.transport import DEFAULT_PORT, Sender, StreamStatus, Transfer, TransferResult
-from itp.transport.io.addresses import format_address, parse_address
+from itp.transport.io.addresses import format_address
 
 _REFRESH_S = 0.1
 
@@ -31,7 +33,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         description="Send files to `itp recv`. The policy divides each over the streams, and the receiver "
         "verifies each as a whole. Exit code 0: every file arrived.",
     )
-    parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="files to send")
+    parser.add_argument("files", metavar="FILE", nargs="+", type=to_path, help="files to send")
     parser.add_argument("address", metavar="HOST:PORT", help=f"the receiver; default port {DEFAULT_PORT}")
     parser.add_argument("--streams", metavar="N", type=int, default=4, help="parallel streams (default: 4)")
     parser.add_argument(
@@ -48,20 +50,9 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     return parser
 
 
-def rates(text: str) -> tuple[float, ...]:
-    """Comma-separated rates in Mbit/s, as an argument's type."""
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected rates like 200,100,50,20; got {text!r}") from None
-
-
 def run(args: argparse.Namespace) -> int:
     """Send the files; 0 if all arrived."""
-    try:
-        host, port = parse_address(args.address, DEFAULT_PORT)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    host, port = check_address("HOST:PORT", args.address, DEFAULT_PORT)
     _check_files(args.files)
     if args.pace_mbps is not None and len(args.pace_mbps) != args.streams:
         raise UsageError(f"--pace-mbps: one rate a stream, {args.streams} of them; got {len(args.pace_mbps)}")
@@ -77,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
             except ValueError as error:
                 raise UsageError(f"--pace-mbps: {error}") from None
             with sender:
-                transfers = [sender.submit(path) for path in args.files]
+                transfers = [sender.submit(file) for file in args.files]
                 _watch(sender, transfers)
                 streams = sender.streams()
     report = _report(args, transfers, streams)
@@ -89,10 +80,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_files(files: Sequence[Path]) -> None:
-    for path in files:
-        if path.is_dir():
-            raise UsageError(f"{path} is a directory; name the files in it")
-    repeated = [name for name, count in Counter(path.name for path in files).items() if count > 1]
+    for file in files:
+        if file.is_dir():
+            raise UsageError(f"{file} is a directory; name the files in it")
+    repeated = [name for name, count in Counter(file.name for file in files).items() if count > 1]
     if repeated:
         raise UsageError(f"several files are called {', '.join(repeated)}; they would overwrite each other")
 
@@ -131,7 +122,7 @@ def _report(
 ) -> dict[str, Any]:
     files = [_file_report(transfer) for transfer in transfers]
     return {
-        "receiver": format_address(*parse_address(args.address, DEFAULT_PORT)),
+        "receiver": format_address(*check_address("HOST:PORT", args.address, DEFAULT_PORT)),
         "policy": args.policy,
         "files": files,
         "streams": [asdict(stream) for stream in streams],
@@ -187,8 +178,8 @@ def _print(report: dict[str, Any]) -> None:
         console.output().print(table)
     for stream in report["streams"]:
         if not stream["up"]:
-            lost = f"stream {stream['stream']} was lost: {printable(stream['error'])}"
+            lost = f"stream {stream['stream']} was lost: {stream['error']}"
             console.say(messages, f"itp send: warning: {lost}")
     for file in report["files"]:
         if file["error"] is not None:
-            console.say(messages, f"itp send: {printable(file['error'])}")
+            console.say(messages, f"itp send: {file['error']}")

@@ -30,6 +30,7 @@ from itp.cli.arguments import (
     check_range,
     check_scenario,
     check_world_options,
+    to_path,
 )
 from itp.cli.units import json_text, size_text, time_text
 from itp.evaluation.metrics import METRICS, rollout_metrics
@@ -84,8 +85,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     )
     add("--envs", metavar="N", type=int, default=64, help="episodes side by side (default: %(default)s)")
     add("--threads", metavar="N", type=int, default=1, help="threads that run them (default: %(default)s)")
-    add("--experiences", metavar="FILE", type=Path, help="keep every experience: .npz or .parquet")
-    add("--metrics", metavar="FILE", type=Path, help="keep every episode's figures: one line of JSON each")
+    add("--experiences", metavar="FILE", type=to_path, help="keep every experience: .npz or .parquet")
+    add("--metrics", metavar="FILE", type=to_path, help="keep every episode's figures: one line of JSON each")
     add("--json", action="store_true", help="print one JSON object")
     return parser
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,12 +31,14 @@ ON_SERIES = "#0b0d10"
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)))
 _RULES_SHOWN = 3
 _TIMELINE_TASKS = 40
+_SAFE_LENGTH = 40
 RC: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "itp",
     "font.family": "sans-serif",
     "font.size": 9,
     "text.color": INK,
+    "text.parse_math": False,
     "axes.labelcolor": INK,
     "axes.edgecolor": MUTED,
     "axes.grid": True,
@@ -77,26 +81,33 @@ def styles(results: Results) -> dict[str, Style]:
 
 
 def charts(results: Results) -> Iterator[tuple[str, Figure]]:
-    """Every chart with a name for its file."""
+    """Every chart with a name of its own for its file."""
+    used: Counter[str] = Counter()
+    for words, figure in _charts(results):
+        name = "-".join(_safe(word) for word in words)
+        used[name] += 1
+        yield name if used[name] == 1 else f"{name}-{used[name]}", figure
+
+
+def _charts(results: Results) -> Iterator[tuple[tuple[str, ...], Figure]]:
     for average in results.analysis.averages:
         order = average.service_order
         if average.rows[0].differences:
-            yield f"gain-{order}", gain(results, order)
+            yield ("gain", order), gain(results, order)
             if ORACLE in results.configuration.policies:
-                yield f"gap-{order}", gap(results, order)
+                yield ("gap", order), gap(results, order)
     for group in results.analysis.groups:
-        yield f"completion-{_safe(group.scenario)}-{group.service_order}", completion(results, group)
+        yield ("completion", group.scenario, group.service_order), completion(results, group)
     for line in compared_timelines(results):
-        yield (
-            f"timeline-{_safe(line.scenario)}-{line.service_order}-{_safe(line.policy)}",
-            timeline(results, line),
-        )
+        yield ("timeline", line.scenario, line.service_order, line.policy), timeline(results, line)
 
 
 def svg(figure: Figure) -> str:
     """A figure as SVG text; its size is in the view box alone, so it fills what it is put into."""
     buffer = io.StringIO()
-    with mpl.rc_context(RC):
+    with mpl.rc_context(RC), warnings.catch_warnings():
+        # The text stays text: it is drawn with the reader's fonts.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": "ITP"})
     text = buffer.getvalue()
     # Hundredths of a point are enough, and halve the size.
@@ -312,5 +323,5 @@ def _percents(share: float, sign: str = "") -> str:
 
 
 def _safe(name: str) -> str:
-    """A name that any file system takes."""
-    return re.sub(r"[^\w.-]+", "-", name).strip(".") or "unnamed"
+    """A part of a name that any file system takes."""
+    return re.sub(r"[^\w.-]+", "-", name)[:_SAFE_LENGTH].strip(".") or "unnamed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from itp._util.terminal import printable
 from itp.evaluation.bootstrap import Estimate
 from itp.evaluation.metrics import METRICS
 from itp.evaluation.replicas import Spread
@@ -27,7 +28,7 @@ _LABELS = {"least_completion_time_proportional": "LCT proportional"}
 
 def label(name: str) -> str:
     """A policy's name in words, at most some twenty letters for ITP's own."""
-    return _LABELS.get(name, name.replace("_", " "))
+    return _LABELS.get(name, printable(name.replace("_", " ")))
 
 
 def number(value: float, digits: int = 3) -> str:
