@@ -13,15 +13,15 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from rich.console import Console
-
 from figures import baseline
 from figures.checks import CHECKS, Check
-from figures.display import CheckResult, Results, print_results, progress_on, stdout_console
+from figures.display import CheckResult, Results, print_results
 from figures.figure import Progress
+from itp._util import console
 from itp._util.command import UsageError, check_name, exit_code
 from itp._util.signals import interruptible
 from itp_overhead import machine
+from itp_overhead.progress import shown_on
 
 PROG = "bench/check.py"
 
@@ -42,21 +42,20 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="WHEEL_OR_VENV",
         help="with core: instead of its figures, times of this version over those of that one",
     )
-    add("--json", action="store_true", help="one JSON object on standard output")
+    add("--json", action="store_true", help="print one JSON object")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print and judge; returns the exit code."""
-    args = build_parser().parse_args(argv)
-    command = shlex.join([PROG, *(sys.argv[1:] if argv is None else argv)])
-    return exit_code(PROG, lambda: _run(args, command))
+    given = sys.argv[1:] if argv is None else argv
+    return exit_code(PROG, lambda: _run(build_parser().parse_args(given), shlex.join([PROG, *given])))
 
 
 def _run(args: argparse.Namespace, command: str) -> int:
     checks = _chosen(args)
     described, versions = machine.describe(), machine.versions()
-    with interruptible(), progress_on(Console(stderr=True)) as progress:
+    with interruptible(), shown_on(console.messages()) as progress:
         measured = [_measure(name, check, args.quick, progress) for name, check in checks.items()]
     results = Results(
         command=command,
@@ -69,7 +68,7 @@ def _run(args: argparse.Namespace, command: str) -> int:
     if args.json:
         print(json.dumps(results.as_dict(), indent=2, allow_nan=False))
     else:
-        print_results(results, stdout_console())
+        print_results(results)
     return 0 if results.hold else 1
 
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from figures.figure import Figure, Progress, all_hold, number
+from figures.figure import Figure, all_hold, number
+from itp._util import console
 
 _WIDTH = 130
-"""Of a table that does not go to a terminal."""
-_VERDICTS = {True: "[green]holds", False: "[bold red]does not hold", None: ""}
-_NOT_MEASURED = "[bold yellow]not measured"
+"""Of tables that do not go to a terminal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +67,11 @@ class Results:
         }
 
 
-def print_results(results: Results, console: Console) -> None:
-    """What was measured on, a table for each check, and a summary."""
+def print_results(results: Results) -> None:
+    """Print what was measured on, a table for each check, and a summary."""
+    out = console.output()
+    if not out.is_terminal:
+        out.width = _WIDTH
     machine = results.machine
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items() if version)
     load = " ".join(f"{average:.1f}" for average in machine["load_average"])
@@ -81,39 +80,39 @@ def print_results(results: Results, console: Console) -> None:
         f"{machine['cpu']}, {machine['cpus']} usable, {machine['system']}, load {load}",
         f"Python {machine['python']}, {versions}",
     ):
-        console.print(line, markup=False, soft_wrap=True)
+        console.say(out, line)
     for check in results.checks:
-        console.print()
-        console.print(_table(check))
-        console.print(_summary(check), markup=False, soft_wrap=True)
-
-
-def stdout_console() -> Console:
-    """A console on standard output, wide enough for the tables where that is no terminal."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_WIDTH)
+        out.print("", _table(check), "")
+        console.say(out, _summary(check))
 
 
 def _table(check: CheckResult) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(check.name, ratio=1)
+    table = console.table("", [], [])
+    table.add_column(check.name)
     for heading in ("measured", "interval", "asked"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for figure in check.figures:
-        note = f"\n  [dim]{escape(figure.note)}" if figure.note else ""
-        table.add_row(escape(figure.about) + note, *_cells(figure))
+        about = Text(figure.about)
+        if figure.note:
+            about.append(f"\n  {figure.note}", style="dim")
+        table.add_row(about, *_measured(figure), _verdict(figure))
     return table
 
 
-def _cells(figure: Figure) -> tuple[str, str, str, str]:
+def _measured(figure: Figure) -> tuple[str, str, str]:
     unit = "x" if figure.unit == "x" else f" {figure.unit}"
     value = "-" if figure.value is None else f"{number(figure.value)}{unit}"
-    ends = (figure.low, figure.high)
-    interval = " to ".join(number(end) for end in ends if end is not None)
-    unmeasured = figure.value is None and figure.asked is not None
-    verdict = _NOT_MEASURED if unmeasured else _VERDICTS[figure.holds]
-    return value, interval, "" if figure.asked is None else str(figure.asked), verdict
+    interval = " to ".join(number(end) for end in (figure.low, figure.high) if end is not None)
+    return value, interval, "" if figure.asked is None else str(figure.asked)
+
+
+def _verdict(figure: Figure) -> Text:
+    if figure.asked is None:
+        return Text()
+    if figure.holds is None:
+        return Text("not measured", style="bold yellow")
+    return Text("holds", style="green") if figure.holds else Text("does not hold", style="bold red")
 
 
 def _summary(check: CheckResult) -> str:
@@ -126,13 +125,3 @@ def _summary(check: CheckResult) -> str:
     if missing:
         text += f", {len(missing)} not measured"
     return f"{text}; {check.duration_s:.0f} s"
-
-
-@contextmanager
-def progress_on(console: Console) -> Iterator[Progress]:
-    """Shows what is being measured: in a line that changes on a terminal, elsewhere in a line each."""
-    if not console.is_terminal:
-        yield lambda name: console.print(f"measuring {name}", highlight=False, markup=False, soft_wrap=True)
-        return
-    with console.status("measuring") as status:
-        yield lambda name: status.update(f"measuring {escape(name)}")

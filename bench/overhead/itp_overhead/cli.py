@@ -5,11 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-
-from rich.console import Console
 
 from itp._util import console
 from itp._util.command import UsageError, check_name, exit_code
@@ -18,6 +15,7 @@ from itp.errors import ModelError
 from itp.evaluation.report import check_charts
 from itp.models.load import find_model
 from itp_overhead import suite
+from itp_overhead.progress import shown_on
 from itp_overhead.tables import print_tables
 
 MODULE = "python -m itp_overhead"
@@ -67,7 +65,7 @@ def main(argv: Sequence[str] | None = None, prog: str = MODULE) -> int:
 def _run(args: argparse.Namespace) -> int:
     only = _check(args)
     messages = console.messages()
-    with interruptible(), _progress(messages) as progress:
+    with interruptible(), shown_on(messages) as progress:
         measured = suite.measure(
             args.model, seconds=args.seconds, calls=args.calls, only=only, progress=progress
         )
@@ -106,13 +104,3 @@ def _check(args: argparse.Namespace) -> tuple[str, ...]:
             raise UsageError("--plot draws the times of decisions; add decisions to --only")
         check_charts()
     return only
-
-
-@contextmanager
-def _progress(messages: Console) -> Iterator[Callable[[str], None]]:
-    """Show what is being measured: a line that changes on a terminal, else a line each."""
-    if not messages.is_terminal:
-        yield lambda name: console.say(messages, f"measuring {name}")
-        return
-    with messages.status("measuring", spinner="line") as status:
-        yield lambda name: status.update(f"measuring {name}")
