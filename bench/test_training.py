@@ -1,75 +1,46 @@
 """One update of the learner beside Stable-Baselines3's: the same network, batch and core."""
 
-import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'itp[train]'")
+pytest.importorskip("torch", reason="torch is not installed: pip install 'itp[train]'")
 
-from itp_training.collect import Experiences  # noqa: E402 (after the check for PyTorch)
-from itp_training.config import TrainingConfig  # noqa: E402
-from itp_training.learner import Learner  # noqa: E402
+from figures import subjects, updates
+from itp_overhead.networks import one_torch_thread
 
-N = 20_000
-BATCHES = (32, 256)
+DOUBLE_DQN = {"td_weight": 1.0, "look_ahead_share": 0.0, "gamma": 0.95}
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.parametrize("batch_size", [32, 256])
 
 
-def experiences():
-    rng = np.random.default_rng(0)
-    return Experiences(
-        state=rng.random((N, 20), dtype=np.float32),
-        action=rng.integers(0, 15, N),
-        reward=rng.normal(size=N),
-        next_state=rng.random((N, 20), dtype=np.float32),
-        done=rng.random(N) < 0.005,
-        returns=rng.normal(size=(N, 15)).astype(np.float32),
-    )
-
-
-def itp_update(benchmark, config):
-    learner = Learner(config, torch.device("cpu"))
-    learner.replay.store(experiences())
-    benchmark.extra_info["role"] = "itp"
-    benchmark.pedantic(learner.update, rounds=1000, warmup_rounds=50)
-    assert learner.updates == 1050
-
-
-@pytest.mark.parametrize("batch_size", BATCHES)
-def test_update_look_ahead(benchmark, batch_size):
+@pytest.fixture
+def timed(benchmark, batch_size):
+    """A function that times an update."""
     benchmark.group = f"update-{batch_size}"
-    itp_update(benchmark, TrainingConfig(batch_size=batch_size))
+
+    def run(role, update):
+        benchmark.extra_info["role"] = role
+        with one_torch_thread():
+            benchmark.pedantic(update, rounds=1000, warmup_rounds=50)
+
+    return run
 
 
-@pytest.mark.parametrize("batch_size", BATCHES)
-def test_update_double_dqn(benchmark, batch_size):
-    benchmark.group = f"update-{batch_size}"
-    itp_update(
-        benchmark, TrainingConfig(batch_size=batch_size, td_weight=1.0, look_ahead_share=0.0, gamma=0.95)
-    )
+def test_update_look_ahead(timed, batch_size):
+    update = subjects.update(batch_size).call
+    timed("itp", update)
+    assert update.__self__.updates == 1050
 
 
-@pytest.mark.parametrize("batch_size", BATCHES)
-def test_update_stable_baselines3(benchmark, batch_size):
-    sb3 = pytest.importorskip("stable_baselines3", reason="stable-baselines3 is not installed")
-    gymnasium = pytest.importorskip("gymnasium", reason="gymnasium is not installed")
-    benchmark.group = f"update-{batch_size}"
-    benchmark.extra_info["role"] = "peer"
-    model = sb3.DQN(
-        "MlpPolicy",
-        gymnasium.make("itp.sim.gym:itp/Partition-v0", scenario="mixed"),
-        batch_size=batch_size,
-        learning_starts=5_000,
-        policy_kwargs={"net_arch": [128, 128, 64]},
-        device="cpu",
-    )
-    model.learn(4_000)
-    before = model._n_updates
-    benchmark.pedantic(model.train, (1, batch_size), rounds=1000, warmup_rounds=50)
-    assert model._n_updates == before + 1050
+def test_update_double_dqn(timed, batch_size):
+    update = subjects.update(batch_size, **DOUBLE_DQN).call
+    timed("itp", update)
+    assert update.__self__.updates == 1050
+
+
+def test_update_stable_baselines3(timed, batch_size):
+    for name in ("stable_baselines3", "gymnasium"):
+        pytest.importorskip(name, reason=f"{name} is not installed")
+    update = updates.stable_baselines3_update(batch_size)
+    before = update.func.__self__._n_updates
+    timed("peer", update)
+    assert update.func.__self__._n_updates == before + 1050

@@ -255,13 +255,13 @@ def _simulator(seconds: float, progress: Progress) -> Iterator[Figure]:
 
 def _updates(seconds: float, progress: Progress) -> Iterator[Figure]:
     progress("updates of the learner and of Stable-Baselines3")
-    medians, note = {}, ""
+    times_us, note = {}, ""
     try:
-        medians = updates.measure(UPDATES, seconds=seconds)
+        times_us = updates.measure(UPDATES, seconds=seconds)
     except NotMeasured as why:
         note = str(why)
     for size, bound in zip(UPDATES, (None, at_least(3.0)), strict=True):
-        of_size = medians.get(size, {})
+        of_size = times_us.get(size, {})
         itp_us, peer_us = of_size.get(updates.ITP), of_size.get(updates.PEER)
         yield Figure(
             name=f"update_{size}_speed_up",

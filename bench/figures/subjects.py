@@ -91,8 +91,8 @@ def simulator_step() -> Call:
     return Call(call=step)
 
 
-def update(batch_size: int) -> Call:
-    """An update of the trainer's learner under its default configuration, on one thread."""
+def update(batch_size: int, **settings: Any) -> Call:
+    """An update of the trainer's learner on one thread; `settings` differ from the default configuration."""
     import torch
 
     from itp_training.collect import Experiences
@@ -101,7 +101,7 @@ def update(batch_size: int) -> Call:
 
     torch.set_num_threads(1)
     n, rng = 20_000, np.random.default_rng(0)
-    learner = Learner(TrainingConfig(batch_size=batch_size), torch.device("cpu"))
+    learner = Learner(TrainingConfig(batch_size=batch_size, **settings), torch.device("cpu"))
     # Older learners keep the buffer themselves.
     buffer: Any = getattr(learner, "replay", learner)
     buffer.store(

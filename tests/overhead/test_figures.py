@@ -367,9 +367,9 @@ def test_updates_beside_stable_baselines3(monkeypatch):
             name, reason=f"{name} is not installed: pip install 'itp[train]' stable-baselines3"
         )
     monkeypatch.setattr(updates, "_STORED", 64)
-    medians_us = updates.measure((32,), seconds=0.05)
-    assert set(medians_us[32]) == {"itp", "stable_baselines3"}
-    assert min(medians_us[32].values()) > 0.0
+    times_us = updates.measure((32,), seconds=0.05)
+    assert set(times_us[32]) == {"itp", "stable_baselines3"}
+    assert min(times_us[32].values()) > 0.0
 
 
 # --- the disk that blocks ---
