@@ -155,7 +155,7 @@ def test_a_load_over_one_is_warned_of(capsys):
 
 
 def test_more_environments_than_memory_holds(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("itp.sim.simulator._ENV_BYTES", 2**60)
+    monkeypatch.setattr("itp.sim.arguments._ENV_BYTES", 2**60)
     code, out, err = itp(capsys, "mixed", "--envs", 8, "--experiences", tmp_path / "e.npz")
     assert (code, out) == (2, "")
     assert "--envs 8: " in err

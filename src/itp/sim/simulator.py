@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,15 +22,13 @@ from itp._core.sim.batch import OUTCOME, SPLITS, TIMELINE, Batch
 from itp._core.sim.rivals import RULES
 from itp.experience.record import record_dtype
 from itp.schema import MIN_CHUNK_BYTES, MODEL_STREAMS, N_ACTIONS, SOURCES, state_dim
+from itp.sim.arguments import check_memory, count, first_seed, integer, seed_array
 from itp.sim.choice import Choice
 from itp.sim.scenario import Scenario, Worlds, load
 
 __all__ = ["OUTCOME", "RULES", "SPLITS", "TIMELINE", "Simulator", "masks_of_actions"]
 
 _NATIVE, _GUARD = SOURCES.index("native"), SOURCES.index("guard")
-# Of one environment of four streams, tasks in flight and scratch included; it is refused before
-# memory runs out, not after.
-_ENV_BYTES = 20_000
 
 
 @cache
@@ -122,14 +119,14 @@ class Simulator:
     ) -> None:
         self.scenario = _scenario(scenario).with_options(service_order=service_order, load=load, tasks=tasks)
         if seeds is None:
-            n_envs = _count("n_envs", n_envs)
-            seed = _seed(seed, n_envs)
-            _check_memory(n_envs)
+            n_envs = count("n_envs", n_envs)
+            seed = first_seed(seed, n_envs)
+            check_memory(n_envs)
             first = np.arange(seed, seed + n_envs, dtype=np.uint64)
         else:
-            first = _seed_array(seeds)
-            _check_memory(len(first))
-        if not 1 <= _integer("threads", threads) <= 256:
+            first = seed_array(seeds)
+            check_memory(len(first))
+        if not 1 <= integer("threads", threads) <= 256:
             raise ValueError(f"threads = {threads!r}: expected 1 to 256")
         worlds = self.scenario.sample(first)
         self.n_tasks = worlds.n_tasks
@@ -145,7 +142,7 @@ class Simulator:
             n_tasks=worlds.n_tasks,
             service_order=worlds.service_order,
             stealing=worlds.stealing,
-            min_chunk_bytes=_count("min_chunk_bytes", min_chunk_bytes),
+            min_chunk_bytes=count("min_chunk_bytes", min_chunk_bytes),
             weights=reward_weights or RewardWeights(),
             keep_states=keep_states,
             record_timeline=record_timeline,
@@ -206,7 +203,7 @@ class Simulator:
 
         With `only` (bool[n_envs]) the others stay as they are.
         """
-        fresh = self.seeds.copy() if seeds is None else _seed_array(seeds)
+        fresh = self.seeds.copy() if seeds is None else seed_array(seeds)
         if len(fresh) != self.n_envs:
             raise ValueError(f"seeds: expected {self.n_envs}, one an environment; got {len(fresh)}")
         which = np.arange(self.n_envs) if only is None else np.flatnonzero(only)
@@ -431,7 +428,7 @@ class Simulator:
         tasks and until all in flight are through; the least sum of log slowdowns wins.
         """
         self._check_rule(rule)
-        if _integer("horizon", horizon) < 1:
+        if integer("horizon", horizon) < 1:
             raise ValueError(f"horizon = {horizon!r}: expected at least 1 task")
         masks, splits = self._masks, self._splits
         splits[:] = 0
@@ -462,9 +459,9 @@ class Simulator:
         which = np.ascontiguousarray(envs, dtype=np.int64)
         if which.ndim != 1 or not len(which) or which.min() < 0 or which.max() >= self.n_envs:
             raise ValueError(f"envs: expected at least one number from 0 to {self.n_envs - 1}")
-        if _integer("horizon", horizon) < 1:
+        if integer("horizon", horizon) < 1:
             raise ValueError(f"horizon = {horizon!r}: expected at least 1 task")
-        _check_memory(len(which))
+        check_memory(len(which))
         copies = object.__new__(Simulator)
         copies.scenario, copies.n_tasks, copies.keep_states = self.scenario, self.n_tasks, False
         copies._hold(self._batch.branch(which, min(horizon, self.n_tasks)), self.n_streams, 1)
@@ -558,54 +555,6 @@ def _scenario(scenario: str | os.PathLike[str] | Mapping[str, Any] | Scenario) -
     return scenario if isinstance(scenario, Scenario) else load(scenario)
 
 
-def _integer(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} = {value!r}: expected an integer")
-    return int(value)
-
-
-def _count(name: str, value: int) -> int:
-    if _integer(name, value) < 1:
-        raise ValueError(f"{name} = {value!r}: expected at least 1")
-    return int(value)
-
-
-def _seed(seed: int, n_envs: int) -> int:
-    if not 0 <= _integer("seed", seed) <= 2**64 - 2 * n_envs:
-        raise ValueError(f"seed = {seed!r}: expected 0 to 2**64 - {2 * n_envs}")
-    return int(seed)
-
-
-def _seed_array(seeds: ArrayLike) -> NDArray[np.uint64]:
-    given = np.asarray(seeds)
-    if given.ndim != 1 or len(given) == 0 or given.dtype.kind not in "iu":
-        raise ValueError("seeds: expected at least one integer, in one dimension")
-    if given.dtype.kind == "i" and given.min() < 0:
-        raise ValueError(f"seeds: expected integers >= 0; got {given.min()}")
-    return given.astype(np.uint64)
-
-
 def _ranges(n_envs: int, threads: int) -> list[tuple[int, int]]:
     bounds = [n_envs * k // threads for k in range(threads + 1)]
     return [(first, last) for first, last in pairwise(bounds) if last > first]
-
-
-def _check_memory(n_envs: int) -> None:
-    """Refuse what would not fit, before the system starts to swap or to kill."""
-    needed, free = n_envs * _ENV_BYTES, _available_bytes()
-    if free is not None and needed > free:
-        raise MemoryError(
-            f"n_envs = {n_envs}: about {needed / 2**30:.1f} GiB needed, {free / 2**30:.1f} GiB available; "
-            "simulate fewer environments at a time"
-        )
-
-
-def _available_bytes() -> int | None:
-    """Memory that can be had without swapping; None where the system does not tell."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):
-        return None
