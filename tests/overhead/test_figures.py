@@ -424,7 +424,10 @@ def test_calls_that_had_to_wait_count_as_slow():
 
 
 @needs_compiler
-def test_a_log_that_does_not_write_is_not_measured():
+def test_a_log_that_does_not_write_is_not_measured(monkeypatch, tmp_path):
+    reporter = tmp_path / "reporter.py"
+    reporter.write_text("""print('{"taken_ns": [1000], "blocked": 0}')""")
+    monkeypatch.setattr(slow_disk, "_REPORTER", reporter)
     with pytest.raises(NotMeasured, match="did not use its disk"):
         slow_disk.measure(seconds=0.01)
 
