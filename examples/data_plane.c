@@ -1,5 +1,5 @@
-/* A data plane in C: worker threads that decide without Python, each with a decider of its own, all with the
- * same model. `data_plane.py` compiles this file, lends it the model, and runs it. */
+/* A data plane in C: worker threads that decide without Python, each with a decider of its own, by the heuristic
+ * or all by the same model. `data_plane.py` compiles this file, lends it a model if it has one, and runs it. */
 #include "itp.h"
 
 #include <math.h>
@@ -7,9 +7,11 @@
 #include <stdlib.h>
 #include <time.h>
 
+enum { IN_FLIGHT = 16 }; /* tasks of a worker at any time */
+
 typedef struct {
     const itp_api *api;
-    const itp_model *model;
+    const itp_model *model; /* NULL: the heuristic decides */
     int decisions;
     int64_t bytes_sent[4]; /* what the decisions gave to each stream */
     double mean_us;
@@ -23,29 +25,40 @@ static double now_s(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* The chunks have been sent; say that all went as expected. */
+static int report(const itp_api *api, itp_decider *decider, itp_decision *d)
+{
+    const itp_outcome outcome = {.throughput_mbps = 8e-6 * (double)d->task.size_bytes / d->expected_time_s,
+                                 .latency_s = d->expected_time_s, .success = 1};
+    return api->report_outcome(decider, d, &outcome, NULL);
+}
+
 static int work(worker *w, itp_decider *decider)
 {
     static const double bandwidth_mbps[4] = {200, 100, 50, 20}, latency_ms[4] = {10, 40, 80, 150};
     const itp_api *api = w->api;
+    itp_decision in_flight[IN_FLIGHT];
     double spent_s = 0;
-    int status = api->serve(decider, w->model);
+    int decided = 0, status = api->serve(decider, w->model);
     for (int i = 0; i < 4 && !status; i++)
         status = api->update_stream(decider, i, bandwidth_mbps[i], latency_ms[i], NAN, 0.99);
-    for (int k = 0; k < w->decisions && !status; k++) {
-        itp_decision d = {.task = {.size_bytes = 1000000 + 1000 * (k % 1000), .priority = 0.5,
-                                   .deadline_s = INFINITY, .redundancy = 1}};
-        const double began_s = now_s();
-        status = api->decide(decider, &d);
-        spent_s += now_s() - began_s;
-        if (status)
+    while (decided < w->decisions && !status) {
+        itp_decision *d = &in_flight[decided % IN_FLIGHT];
+        if (decided >= IN_FLIGHT && (status = report(api, decider, d)))
             break;
-        for (int i = 0; i < 4; i++)
-            w->bytes_sent[i] += d.chunk_bytes[i];
-        /* Here the chunks would be sent; say that all went as expected. */
-        const itp_outcome outcome = {.throughput_mbps = 8e-6 * (double)d.task.size_bytes / d.expected_time_s,
-                                     .latency_s = d.expected_time_s, .success = 1};
-        status = api->report_outcome(decider, &d, &outcome, NULL);
+        /* From 50 kB to 5 MB, as many in each tenfold. */
+        const int64_t size_bytes = (int64_t)(50e3 * pow(100, fmod(decided * 0.618, 1)));
+        *d = (itp_decision){.task = {.size_bytes = size_bytes, .priority = 0.5, .deadline_s = INFINITY,
+                                     .redundancy = 1}};
+        const double began_s = now_s();
+        status = api->decide(decider, d);
+        spent_s += now_s() - began_s;
+        for (int i = 0; i < 4 && !status; i++)
+            w->bytes_sent[i] += d->chunk_bytes[i];
+        decided += !status;
     }
+    for (int k = decided < IN_FLIGHT ? 0 : decided - IN_FLIGHT; k < decided && !status; k++)
+        status = report(api, decider, &in_flight[k % IN_FLIGHT]);
     w->mean_us = 1e6 * spent_s / w->decisions;
     return status;
 }

@@ -2,7 +2,9 @@
 """Decisions in a Cython data plane: plain structs, no Python objects, the GIL given away.
 
 CFLAGS="-I$(python -c 'import itp; print(itp.get_include())')" cythonize -i examples/decider.pyx
-cd examples && python -c "import decider, itp; print(decider.shares(itp.native_model('dqn_v1'), [10**6] * 1000))"
+cd examples && python -c "import decider; print(decider.shares(None, [10**6] * 1000))"
+
+In the place of None: itp.native_model('dqn_v1').
 """
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uintptr_t

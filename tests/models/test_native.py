@@ -327,9 +327,11 @@ int explore_in_three(const itp_api *api, uint32_t *actions)
 
 
 @needs_compiler
-def test_the_example(tmp_path):
-    command = [sys.executable, EXAMPLES / "data_plane.py", "--threads", "2", "--decisions", "2000"]
+@pytest.mark.parametrize("options", [(), ("--model", "dqn_v1"), ("--decisions", "3")])
+def test_the_example(options):
+    command = [sys.executable, EXAMPLES / "data_plane.py", "--threads", "2", "--decisions", "2000", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout.startswith("dqn_v1-" if "--model" in options else "heuristic: ")
     shares = [float(x) for x in re.findall(r"([\d.]+) %", done.stdout)]
     assert sum(shares) == pytest.approx(100.0, abs=0.3)
     assert done.stderr == ""
