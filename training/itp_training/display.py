@@ -11,7 +11,6 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Any
 
-from rich import box
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import (
@@ -19,12 +18,11 @@ from rich.progress import (
     Progress,
     SpinnerColumn,
     TaskProgressColumn,
-    TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
+from itp._util import console
 from itp_training.trainer import Moment, Round, Trainer
 
 _ROUNDS_SHOWN = 8
@@ -91,13 +89,11 @@ class JsonLines(Display):
 class Panel(Display):
     """The last rounds in a table, and a bar, on a terminal."""
 
-    def __init__(self, console: Console, rounds: Sequence[Round], n_rounds: int) -> None:
+    def __init__(self, output: Console, rounds: Sequence[Round], n_rounds: int) -> None:
         self._rounds, self._n_rounds = rounds, n_rounds
-        self._bar = Progress(
-            BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}")
-        )
+        self._bar = Progress(BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), console.description())
         self._task = self._bar.add_task("", total=1.0)
-        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=_REFRESHES_PER_S)
+        self._live = Live(console=output, get_renderable=self._render, refresh_per_second=_REFRESHES_PER_S)
         self._phase, self._since_s, self._before = "", 0.0, 0
 
     def __enter__(self) -> Panel:
@@ -129,12 +125,9 @@ class Panel(Display):
     def _render(self) -> Group:
         if not self._rounds:
             return Group(self._bar)
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-        last = self._rounds[-1]
-        table.add_column("episodes" if last.episodes else "updates", justify="right", no_wrap=True)
+        unit = "episodes" if self._rounds[-1].episodes else "updates"
         shown = [name for name, text in (_figures(self._rounds) | _rates(self._rounds)).items() if text]
-        for name in shown:
-            table.add_column(_HEADS.get(name, name), justify="right", no_wrap=True)
+        table = console.table("", [], [unit, *(_HEADS.get(name, name) for name in shown)])
         for number in range(max(len(self._rounds) - _ROUNDS_SHOWN, 0), len(self._rounds)):
             rounds = self._rounds[: number + 1]
             texts = _figures(rounds) | _rates(rounds)
@@ -148,18 +141,18 @@ def display(trainer: Trainer, *, as_json: bool, quiet: bool) -> Display:
         return JsonLines(quiet)
     if quiet:
         return Display()
-    console = Console()
-    if console.is_terminal:
-        return Panel(console, trainer.rounds, trainer.n_rounds)
+    output = console.output()
+    if output.is_terminal:
+        return Panel(output, trainer.rounds, trainer.n_rounds)
     return Lines(trainer.rounds, trainer.n_rounds)
 
 
 @contextmanager
 def reading(*, quiet: bool) -> Iterator[Callable[[int], None]]:
     """Show how many records are read; gives the function to call with the number of those just read."""
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as bar:
+    messages = console.messages()
+    messages.quiet = quiet
+    with console.progress(messages, SpinnerColumn(), console.description(), TimeElapsedColumn()) as bar:
         task = bar.add_task("reading records")
         total = 0
 

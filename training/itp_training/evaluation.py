@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskProgressColumn, TimeRemainingColumn
 
 from itp import evaluation
+from itp._util import console
 from itp._util.command import UsageError
 from itp._util.signals import interruptible
 from itp.evaluation.report import Report
@@ -50,17 +50,17 @@ def evaluate(args: argparse.Namespace) -> int:
     if args.json:
         print(report.to_json())
     elif not args.quiet:
-        print_report(report, Console(file=sys.stdout, highlight=False))
+        print_report(report, console.output())
     for path in written:
         print(f"wrote {path}", file=sys.stderr)
     return 0
 
 
 def _compared(args: argparse.Namespace, model: Path, order: str) -> Report:
-    console = Console(stderr=True)
-    columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-    hidden = not console.is_terminal or args.quiet
-    with Progress(*columns, console=console, disable=hidden, transient=True) as progress:
+    messages = console.messages()
+    messages.quiet = args.quiet
+    columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), console.description())
+    with console.progress(messages, *columns) as progress:
         bar = progress.add_task("", total=1.0)
         report = evaluation.compare(
             [str(model), *RIVALS],
