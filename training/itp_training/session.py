@@ -183,8 +183,9 @@ def _train(trainer: Trainer, folder: Path, shown: Display, resume: str) -> bool:
                 shown.note(f"warning: {folder / METRICS} cannot be written now: {error.strerror or error}")
 
         def not_saved(error: OSError) -> None:
+            unit = "episode" if trainer.config.episodes else "update"
             shown.note(
-                f"warning: no checkpoint at episode {trainer.episodes}: {error.strerror or error}; "
+                f"warning: no checkpoint at {unit} {trainer.rounds[-1].step}: {error.strerror or error}; "
                 "the last one stands, and training goes on"
             )
 
