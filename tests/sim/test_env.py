@@ -387,6 +387,7 @@ def test_a_forked_child_steps_on_threads_of_its_own():
     assert np.array_equal(envs.step(np.ones(4, dtype=np.int64))[1], expected)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_gymnasiums_workers():
     envs = make_vec(3, mode="async", tasks=4)
     try:

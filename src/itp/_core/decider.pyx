@@ -407,7 +407,7 @@ cdef class FastPath:
 
     def __reduce__(self):
         raise TypeError(f"a {type(self).__name__} cannot be pickled or copied: "
-                        "it holds the ledger of one process")
+                        "it holds the ledger of one process; make one in each")
 
     def _open(self, Decider decider not None):
         self.decider = decider
