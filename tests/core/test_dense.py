@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itp._core.dense import KERNELS, product
@@ -32,6 +32,7 @@ sizes = st.sampled_from([1, 2, 5, 6, 7, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127,
 
 
 @kernels
+@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     rows=sizes,
