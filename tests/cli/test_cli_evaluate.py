@@ -113,6 +113,26 @@ def test_models_stand_beside_rules(tmp_path, capsys):
     assert again["configuration"]["replicas"] == ["seed0/model", "seed1/model"]
 
 
+def test_rules_take_the_suffix_of_hard_deadlines(capsys):
+    command = [
+        "evaluate",
+        "--scenario",
+        "lossy",
+        "--seeds",
+        "2",
+        "--tasks",
+        "10",
+        "--processes",
+        "1",
+        "--json",
+    ]
+    assert main([*command, "--policy", "single_best", "single_best:hard-deadlines"]) == 0
+    names = json.loads(capsys.readouterr().out)["configuration"]["policies"]
+    assert names == ["single_best", "single_best:hard-deadlines"]
+    assert main([*command, "--policy", "pull:soft-deadlines"]) == 2
+    assert main(["simulate", "lossy", "--episodes", "1", "--policy", "single_best:hard-deadlines"]) == 0
+
+
 def test_trace_goes_to_the_scenarios_that_name_one(tmp_path, capsys):
     trace = tmp_path / "trace.csv"
     trace.write_text("t,mbit\n0,20\n1,5\n2,40\n")
@@ -132,10 +152,10 @@ def test_trace_goes_to_the_scenarios_that_name_one(tmp_path, capsys):
     [
         (["--policy", "orcle"], "did you mean oracle?"),
         (["--policy", "xyz"], f"there are {', '.join(NAMES)}"),
-        (["--policy", "pull", "--policy", "pull"], "is there twice"),
+        (["--policy", "pull", "--policy", "pull"], "appears twice"),
         (["--scenario", "lossi"], "did you mean lossy?"),
         (["--scenario", "no-such.toml"], f"there are {', '.join(FAMILIES)}"),
-        (["--scenario", "lossy", "--scenario", "lossy"], "is there twice"),
+        (["--scenario", "lossy", "--scenario", "lossy"], "appears twice"),
         (["--reference", "pul"], "did you mean pull?"),
         (["--policy", "pull", "--reference", "score"], "there are pull"),
         (["--seeds", "0"], "--seeds must be from 1"),

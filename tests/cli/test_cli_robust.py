@@ -167,7 +167,7 @@ def test_two_scenarios_of_one_name(tmp_path, capsys):
     world = 'name = "lossy"\n[[paths]]\nrate_mbit = 10\nrtt_ms = 5\n[workload]\nload = 0.5\n'
     (tmp_path / "world.toml").write_text(world)
     assert main(["evaluate", "--scenario", "lossy", str(tmp_path / "world.toml"), "--policy", "pull"]) == 2
-    assert "the name lossy is there twice" in capsys.readouterr().err
+    assert "the name lossy appears twice" in capsys.readouterr().err
 
 
 # --- files in the way ---

@@ -230,7 +230,7 @@ def test_failure_names_its_cell(processes):
 
 
 def test_killed_process_is_reported():
-    with pytest.raises(EvaluationError, match="ended before its time"):
+    with pytest.raises(EvaluationError, match="a worker process died"):
         compare([Dying("pull"), "round_robin"], ["lossy"], 2, tasks=5, processes=2)
 
 
@@ -238,8 +238,8 @@ def test_killed_process_is_reported():
     ("arguments", "text"),
     [
         ((["pul"], ["lossy"], 2), "did you mean 'pull'"),
-        ((["pull", "pull"], ["lossy"], 2), "'pull' is there twice"),
-        ((["pull"], ["lossy", "lossy"], 2), "'lossy' is there twice"),
+        ((["pull", "pull"], ["lossy"], 2), "'pull' appears twice"),
+        ((["pull"], ["lossy", "lossy"], 2), "'lossy' appears twice"),
         (([], ["lossy"], 2), "policies: expected at least one"),
         ((["pull"], [], 2), "scenarios: expected at least one"),
         ((["pull"], ["lossy"], 0), "seeds = 0"),

@@ -110,7 +110,7 @@ def changed(report, change):
         (lambda c: c["configuration"].update(policies="all"), "policies: expected a list of str"),
         (
             lambda c: c["configuration"]["policies"].__setitem__(0, "oracle"),
-            "policies: something is there twice",
+            "policies: an entry appears twice",
         ),
         (lambda c: c["configuration"].update(about=["one"]), "as many of about and tasks"),
         (lambda c: c["configuration"].update(seeds=[True] * 12), "seeds: expected a list of int"),
@@ -119,7 +119,7 @@ def changed(report, change):
         (lambda c: c["configuration"].update(replicas=["nobody"]), "replicas: 'nobody' is not among"),
         (
             lambda c: c["configuration"].update(replicas=["pull", "pull"]),
-            "replicas: something is there twice",
+            "replicas: an entry appears twice",
         ),
         (lambda c: c["configuration"].update(rate_scale=0), "rate_scale: expected a number above 0"),
         (lambda c: c["configuration"].update(rate_scale=None), "rate_scale: expected a number above 0"),

@@ -174,7 +174,7 @@ def test_files_of_one_name_are_told_apart(tmp_path):
 
 
 def test_the_same_model_twice_is_refused(model):
-    with pytest.raises(ValueError, match="'net' is there twice"):
+    with pytest.raises(ValueError, match="'net' appears twice"):
         compare([model, str(model)], ["lossy"], 2, processes=1)
 
 

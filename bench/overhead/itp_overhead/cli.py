@@ -1,4 +1,4 @@
-"""``itp bench``: what ITP costs on this machine, beside what else could be called."""
+"""``itp bench``: ITP's overhead on this machine, beside the alternatives."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         metavar="S",
         type=float,
         default=60.0,
-        help="to measure in; starting processes and filling buffers comes on top (default: %(default)g)",
+        help="time to measure in; starting processes and filling buffers adds to it (default: %(default)g)",
     )
     add(
         "--calls",
         metavar="N",
         type=int,
         default=20_000,
-        help="at most so many of each kind under each condition (default: %(default)s)",
+        help="most calls of each kind under each condition (default: %(default)s)",
     )
     add(
         "--only",

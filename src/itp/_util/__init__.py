@@ -1,1 +1,1 @@
-"""What every room may use: whole files, signals, terminal text."""
+"""Shared by all rooms: files written whole, signals, standard streams, text for terminals, extras."""

@@ -1,4 +1,4 @@
-"""What every command does alike: exit codes, one line for a user's mistake, names from a list.
+"""Shared by all commands: exit codes, one line for a user's mistake, names from a list.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. A closed standard stream, or a reader that has
 gone, changes none of them; output that was lost, as on a full disk, makes 1 of 0.
@@ -51,7 +51,7 @@ def _run(name: str, run: Callable[[], int]) -> int:
 
 
 def check_name(option: str, name: str, known: Sequence[str]) -> None:
-    """UsageError unless the name is known; the text says which ones are, and which may be meant."""
+    """UsageError unless the name is known; the text lists the known ones, and one that may be meant."""
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]}? " if close else ""

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, both as KeyboardInterrupt, once."""
+"""Ctrl-C and SIGTERM: both raise KeyboardInterrupt, once."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from types import FrameType
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let the first Ctrl-C or SIGTERM raise KeyboardInterrupt; further ones, for good, are ignored.
+    """Let the first Ctrl-C or SIGTERM raise KeyboardInterrupt, and ignore all later ones.
 
-    Who was interrupted still has to clean up, to say so and to choose his exit code, mostly after this block,
-    or after one around it. Where a library makes another exception of it, as NumPy does if it comes while
-    dtypes are compared, the block is left by KeyboardInterrupt all the same.
+    Later ones stay ignored after the block, until the process ends: the interrupted code still has to clean
+    up, report the interruption and choose the exit code. If a library turns the KeyboardInterrupt into
+    another exception, as NumPy does while it compares dtypes, the block raises KeyboardInterrupt anyway.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     interrupted = False
@@ -43,14 +43,14 @@ def interruptible() -> Iterator[None]:
 
 
 def _ignore() -> None:
-    # The interpreter ends with the default handlers, by which a late signal would choose the exit code.
+    # At exit the interpreter restores the default handlers: a late signal would decide the exit code.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait for the end of this block; only the main thread can, others go on."""
+    """Delay Ctrl-C and SIGTERM to the end of this block; in other threads than the main one, do nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""Arguments that several commands take, and the checks of what they may be."""
+"""Arguments that several commands take, and checks of their values."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from typing import Any
 from itp._util.command import UsageError, check_name
 from itp._util.terminal import system_error
 from itp.models.load import shipped_models
+from itp.policies.base import HARD_DEADLINES
 from itp.policies.names import NAMES
 from itp.policies.served import is_model, model_of
 from itp.sim import scenario
+from itp.sim.simulator import RULES
 
 _MAX_TASKS = 1_000_000
 
@@ -75,7 +77,9 @@ def check_output_file(option: str, file: Path | None) -> None:
 
 
 def check_policy(option: str, spec: str) -> None:
-    """UsageError unless the text names a policy, or a model that is there."""
+    """UsageError unless the text names a policy, or a model that exists."""
+    if spec.removesuffix(HARD_DEADLINES) in RULES:
+        return
     if not is_model(spec):
         check_name(option, spec, (*NAMES, *shipped_models()))
     elif (path := model_of(spec)) not in shipped_models() and not os.path.isfile(path):

@@ -1,4 +1,4 @@
-"""``itp demo``: policies side by side over real TCP streams of unequal rate on this machine."""
+"""``itp demo``: compare policies over real TCP streams of unequal rates on this machine."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ POLICIES = ("round_robin", "equal_split", "single_best", "least_completion_time"
 _SHOWN = "least_completion_time"
 _SHOWN_DECISIONS = 8
 _LOAD = 0.6
-# Arrivals last this share of the time: the policies run in turn, and some take long to catch up.
+# Arrivals take this share of the time: the policies run in turn, and some take long to catch up.
 _ARRIVAL_SHARE = 1 / 7
 _MAX_IN_FLIGHT = 200
 _REFRESH_S = 0.1
@@ -44,7 +44,7 @@ _EXIT_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one policy did with the workload."""
+    """The workload under one policy."""
 
     policy: str
     transfers: tuple[Transfer, ...]
@@ -53,7 +53,7 @@ class Run:
     errors: tuple[str, ...]
 
     def report(self, capacity_mbps: float) -> dict[str, Any]:
-        """The figures by name; slowdown is the geometric mean against all streams joined and idle."""
+        """The figures by name; slowdown is a geometric mean, relative to all streams together and idle."""
         results = [t.result() for t in self.transfers if t.exception() is None]
         times = [result.duration_s for result in results] or [float("nan")]
         slowdowns = [
@@ -171,7 +171,7 @@ def _run_policy(
 def _submit_all(
     sender: Sender, arrivals: Sequence[Arrival], start_s: float, progress: Progress, bar: TaskID
 ) -> list[Transfer]:
-    """Submit every file at its time and wait for the last."""
+    """Submit every file at its arrival time and wait until all have arrived."""
     transfers: list[Transfer] = []
 
     def show() -> None:
@@ -190,10 +190,10 @@ def _submit_all(
 
 @contextmanager
 def _receiver(directory: Path) -> Iterator[tuple[tuple[str, int], subprocess.Popen[str]]]:
-    """A receiver process for one session; its address."""
+    """Run a receiver process for one session; yields its address and the process."""
     program = [sys.executable, "-c", "import sys; from itp.cli import main; sys.exit(main())"]
     command = [*program, "recv", str(directory), "--listen", "127.0.0.1:0", "--once", "--json"]
-    # A session of its own, so that Ctrl-C reaches it through us alone.
+    # In a session of its own: Ctrl-C does not reach it directly.
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:
             line = process.stdout.readline() if process.stdout else ""
@@ -250,7 +250,7 @@ def _announce(messages: Console, workload: Workload, paces: Sequence[float]) -> 
 
 
 def _decisions(shown: Run) -> list[dict[str, Any]]:
-    """Some of a run's decisions, from the smallest file to the largest."""
+    """A few decisions of a run, from the smallest file to the largest."""
     results = [t.result() for t in shown.transfers if t.exception() is None]
     decided = sorted((r for r in results if r.decision is not None), key=lambda r: r.size_bytes)
     picks = sorted(set(np.linspace(0, len(decided) - 1, _SHOWN_DECISIONS).astype(int))) if decided else []

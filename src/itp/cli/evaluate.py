@@ -1,4 +1,4 @@
-"""``itp evaluate``: policies against each other in simulated worlds."""
+"""``itp evaluate``: compare policies in simulated worlds."""
 
 from __future__ import annotations
 
@@ -52,9 +52,10 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         metavar="NAME|FILE",
         nargs="+",
         action="extend",
-        help="a rule, oracle, or a model: a shipped one's name or an .onnx file, followed by :no-guard to "
-        "leave out its guard, or by :hard-deadlines to obey deadlines where it can (default: all rules, and "
-        "the oracle)",
+        help="a rule, oracle, or a model: a shipped one's name or an .onnx file. Behind a model's name, "
+        ":no-guard leaves its guard out. Behind a model's or a rule's name, :hard-deadlines closes actions "
+        "that are planned to miss the deadline; :soft-deadlines leaves them open to a model (default: all "
+        "rules, and the oracle)",
     )
     add(
         "--replicas",
@@ -142,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Refuse what cannot work before hours are spent on it."""
+    """UsageError for what cannot work, before hours are spent on it."""
     args.replicas = [path for pattern in args.replicas for path in _files(pattern)]
     for name in args.policy or ():
         check_policy("--policy", name)
@@ -165,7 +166,7 @@ def _policies(args: argparse.Namespace) -> tuple[list[Policy], list[Policy]]:
     names = [policy.name for policy in (*policies, *replicas)]
     for name in names:
         if names.count(name) > 1:
-            raise UsageError(f"policy {name} is there twice")
+            raise UsageError(f"policy {name} appears twice")
     if args.reference is not None:
         check_name("--reference", args.reference, names)
     return policies, replicas
@@ -195,7 +196,7 @@ def _scenarios(args: argparse.Namespace) -> list[scenario.Scenario]:
         used.update(takes)
         loaded.append(scenario.load(name, **takes))
         if [world.name for world in loaded].count(loaded[-1].name) > 1:
-            raise UsageError(f"--scenario {name}: the name {loaded[-1].name} is there twice")
+            raise UsageError(f"--scenario {name}: the name {loaded[-1].name} appears twice")
     for key in options.keys() - used:
         raise UsageError(f"--{key}: no scenario names a file that it could replace")
     return loaded

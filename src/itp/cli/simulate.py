@@ -93,7 +93,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
 
 @dataclass(slots=True)
 class _Run:
-    """What has been done so far."""
+    """The episodes that are complete."""
 
     figures: list[dict[str, NDArray[np.float64]]]
     seeds: list[NDArray[np.uint64]]
@@ -171,7 +171,7 @@ def _check(args: argparse.Namespace) -> None:
 
 @contextmanager
 def _kept(path: Path | None, n_streams: int, setting: dict[str, Any]) -> Iterator[ExperienceFile | None]:
-    """The file of experiences; nothing of it stays behind unless it was closed."""
+    """The file of experiences; unless it is closed, nothing of it stays behind."""
     if path is None:
         yield None
         return
@@ -191,7 +191,7 @@ def _simulate(
     experiences: ExperienceFile | None,
     messages: Console,
 ) -> _Run:
-    """Run the episodes; on Ctrl-C, those that are over by then."""
+    """Run the episodes; on Ctrl-C, keep those that are complete."""
     done = _Run([], [])
     start_s = time.monotonic()
     columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), console.description())

@@ -1,4 +1,4 @@
-"""What the demonstration sends: files and the times at which they arrive, both from a seed."""
+"""The workload of the demonstration: files and their arrival times, both drawn from a seed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LARGEST_BYTES = 32_000_000
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A file to be sent, and when."""
+    """A file to send, and when."""
 
     at_s: float
     path: Path
@@ -33,16 +33,16 @@ class Workload:
 
     arrivals: tuple[Arrival, ...]
     left_out: int
-    """Files of the user's folder that did not fit into the time."""
+    """Number of the user's files that did not fit into the time."""
 
     @property
     def total_bytes(self) -> int:
-        """Of all files."""
+        """Bytes of all files."""
         return sum(arrival.size_bytes for arrival in self.arrivals)
 
 
 def make_files(folder: Path, total_bytes: int, seed: int) -> list[Path]:
-    """Write files of random content and heavy-tailed sizes into a folder, so many bytes in all."""
+    """Write files of random content and heavy-tailed sizes, `total_bytes` in all, into a folder."""
     rng = np.random.default_rng(seed)
     paths: list[Path] = []
     left = total_bytes
@@ -58,7 +58,7 @@ def make_files(folder: Path, total_bytes: int, seed: int) -> list[Path]:
 
 
 def own_files(folder: Path) -> list[Path]:
-    """The regular files of a user's folder; only read, never copied."""
+    """The regular files of a user's folder; they are read, never copied."""
     try:
         paths = sorted(path for path in folder.iterdir() if path.is_file())
     except OSError as error:
@@ -69,7 +69,7 @@ def own_files(folder: Path) -> list[Path]:
 
 
 def schedule(paths: Sequence[Path], budget_bytes: int, load_Bps: float, seed: int) -> Workload:
-    """Poisson arrivals of as many of the files as fit the budget, at a mean load in bytes a second.
+    """Draw Poisson arrivals, at a mean load in bytes a second, of as many files as fit the budget.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Policies held against each other in the same worlds, and the report of it."""
+"""Compare policies in the same simulated worlds, and report what was found."""
 
 from itp.evaluation.comparison import DEFAULT_SEEDS, compare, ready
 from itp.evaluation.replicas import across

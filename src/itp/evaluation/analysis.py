@@ -1,4 +1,4 @@
-"""What the figures of an evaluation say: means, paired differences, shares of the oracle's gap closed."""
+"""Statistics of an evaluation: means, paired differences, shares of the oracle's gap closed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NONE = Estimate(math.nan, math.nan, math.nan)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A policy in a scenario under a service order, or on average over scenarios.
+    """The figures of a policy in a scenario under a service order, or on average over scenarios.
 
     Attributes
     ----------
@@ -32,15 +32,15 @@ class Row:
     figures : mapping of str to Estimate
         By name of METRICS: the mean over seeds.
     differences : mapping of str to Estimate
-        Those figures less the reference's, seed by seed.
+        The same figures minus the reference's, paired by seed.
     gap_closed : Estimate
         (reference - policy) / (reference - oracle) in mean log slowdown; NaN where the oracle is not
-        certainly ahead, as there is no gap to close.
+        significantly ahead: there is no gap to close.
     deadlines_kept : Estimate
-        Deadlines met / those that the oracle meets; NaN without one.
+        Deadlines met / deadlines that the oracle meets; NaN without an oracle.
     guard_cost : Estimate
         Change of the geometric-mean slowdown by a model's guard: 0.01 is 1 % more with it than without;
-        NaN where the model was not also evaluated without.
+        NaN unless the model was also evaluated without.
     """
 
     policy: str
@@ -71,18 +71,18 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """All policies in one scenario under one service order, the least slowdown first.
+    """All policies in one scenario under one service order, ordered by slowdown.
 
     Attributes
     ----------
     scenario, service_order : str
         The scenario is empty for the average over all.
     reference : str or None
-        What the others are compared with: the best classical rule, or what the caller named. On average
-        each scenario's own counts; None if they differ.
+        What the others are compared with: the best classical rule, or what the caller named. On average,
+        each scenario's own reference counts, and this is None if they differ.
     best_classical : str or None
     certainty : float
-        The share of resamples in which that rule is the best one; NaN without one.
+        Share of the resamples in which that rule is the best one; NaN without one.
     rows : tuple of Row
     """
 
@@ -194,7 +194,7 @@ def _best_classical(
     classical = [p for p, name in enumerate(policies) if name in CLASSICAL]
     if not classical:
         return None, math.nan
-    # A policy of which nothing is known is not the best one.
+    # A policy without figures is not the best one.
     log_slowdown = [
         np.where(np.isnan(x), np.inf, x) for x in (means["log_slowdown"], resampled["log_slowdown"])
     ]

@@ -21,7 +21,7 @@ class Estimate:
 
 
 class Bootstrap:
-    """Resamples of the seeds, the same ones for whatever is estimated: so all figures are paired.
+    """Resamples of the seeds; the same ones serve every figure, so all figures are paired.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Bootstrap:
     def __init__(self, n_seeds: int, *, resamples: int = N_RESAMPLES, seed: int = 0) -> None:
         if n_seeds < 1:
             raise ValueError(f"n_seeds = {n_seeds}: expected at least 1")
-        # How often each seed was drawn says as much as which ones were, and makes a mean a product.
+        # The number of times each seed is drawn is all that matters, and makes a mean a product.
         generator = np.random.default_rng(seed)
         self._weights = generator.multinomial(
             n_seeds, np.full(n_seeds, 1.0 / n_seeds), size=resamples

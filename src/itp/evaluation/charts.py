@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INK, MUTED, GRID = "#1c2128", "#656d77", "#d9dee4"
-# Okabe and Ito's colours without yellow, which no light page shows; told apart also by dashes.
+# Okabe and Ito's colours without yellow, which a light page does not show. Dashes distinguish lines, too.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 # Readable on all of them, in light and dark alike.
 ON_SERIES = "#0b0d10"
@@ -57,7 +57,7 @@ RC: dict[Any, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How a policy is drawn, everywhere alike."""
+    """How a policy is drawn in every chart."""
 
     colour: str
     dashes: Any
@@ -65,7 +65,7 @@ class Style:
 
 
 def styles(results: Results) -> dict[str, Style]:
-    """The style of every policy: the oracle black and dashed, candidates bold, colours first to the best."""
+    """The style of every policy: the oracle is black and dashed, candidates are bold."""
     bold = results.candidates
     ranks = [[row.policy for row in average.rows] for average in results.analysis.averages]
     rules = [name for name in results.configuration.policies if name not in (*bold, ORACLE)]
@@ -103,7 +103,7 @@ def _charts(results: Results) -> Iterator[tuple[tuple[str, ...], Figure]]:
 
 
 def svg(figure: Figure) -> str:
-    """A figure as SVG text; its size is in the view box alone, so it fills what it is put into."""
+    """A figure as SVG text."""
     buffer = io.StringIO()
     with mpl.rc_context(RC), warnings.catch_warnings():
         # The text stays text: it is drawn with the reader's fonts.
@@ -197,7 +197,7 @@ def gap(results: Results, order: str) -> Figure:
 
 
 def _compared(results: Results, order: str) -> tuple[list[Group], list[str]]:
-    """The groups of an order, and who is compared: candidates, oracle, best rules on average."""
+    """The groups of an order, and the policies compared: candidates, oracle, best rules on average."""
     groups = [group for group in results.analysis.groups if group.service_order == order]
     average = next(group for group in results.analysis.averages if group.service_order == order)
     named = [name for name in (*results.candidates, ORACLE) if name in results.configuration.policies]
@@ -208,7 +208,7 @@ def _compared(results: Results, order: str) -> tuple[list[Group], list[str]]:
 def _rows_figure(groups: list[Group], shown: list[str]) -> tuple[Figure, Axes]:
     with mpl.rc_context(RC):
         height = 1.1 + len(groups) * (0.16 + 0.1 * len(shown))
-        # The names of scenarios are of any length.
+        # Names of scenarios may have any length.
         figure = Figure(figsize=(5.6, max(2.2, height)), layout="constrained")
         axes = figure.add_subplot()
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
@@ -231,7 +231,7 @@ def _intervals(axes: Axes, results: Results, estimates: dict[str, list[Any]]) ->
         axes.errorbar(
             value,
             np.arange(len(value)) + offsets[k],
-            # A percentile interval need not hold the figure itself.
+            # A percentile interval need not contain the figure itself.
             xerr=np.maximum([value - bounds[0], bounds[1] - value], 0.0),
             fmt=markers[k % len(markers)],
             markersize=3.5,
@@ -246,7 +246,7 @@ def _intervals(axes: Axes, results: Results, estimates: dict[str, list[Any]]) ->
 
 
 def compared_timelines(results: Results) -> list[Timeline]:
-    """The timelines shown: of each order those of the reference and the best of all others."""
+    """The timelines shown: for each service order the reference's, those of two candidates, the oracle's."""
     lines = []
     for group in results.analysis.groups:
         of_group = {
@@ -262,12 +262,12 @@ def compared_timelines(results: Results) -> list[Timeline]:
 def timeline(results: Results, line: Timeline) -> Figure:
     """A Gantt chart: what each stream served, and when; a task has one colour on all streams.
 
-    All that `compared_timelines` names of a report share their axes.
+    All `compared_timelines` of a report share their axes.
     """
     intervals = _first_tasks(line)
     compared = [_first_tasks(other) for other in compared_timelines(results)]
     streams = 1 + max(int(other["stream"].max(initial=0)) for other in compared)
-    # Beyond the last start there are only the tails of long tasks.
+    # After the last start there are only the tails of long tasks.
     end_s = 1.04 * max(other["start_s"].max(initial=1e-3) for other in compared)
     with mpl.rc_context(RC):
         height = 0.9 + 0.42 * streams
@@ -296,7 +296,7 @@ def _first_tasks(line: Timeline) -> NDArray[np.void]:
 
 
 def _number_tasks(axes: Axes, intervals: NDArray[np.void], end_s: float) -> None:
-    """Put a task's number on bars that are wide enough for it."""
+    """Print the task's number on bars that are wide enough."""
     for interval in intervals:
         start_s, stop_s = interval["start_s"], min(interval["end_s"], end_s)
         if stop_s - start_s > 0.025 * end_s:

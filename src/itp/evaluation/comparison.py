@@ -1,4 +1,4 @@
-"""Policies against each other: every one meets the same worlds.
+"""Compare policies: each runs in the same worlds.
 
 >>> from itp.evaluation import compare
 >>> report = compare(["least_completion_time", "pull", "oracle"], ["heterogeneous"], seeds=30)
@@ -23,7 +23,6 @@ from itp.evaluation.analysis import ORACLE
 from itp.evaluation.configuration import Configuration
 from itp.evaluation.jobs import Job, Part, run_jobs
 from itp.evaluation.metrics import METRICS, quantiles
-from itp.evaluation.replicas import across
 from itp.evaluation.report import Report
 from itp.evaluation.results import Timeline
 from itp.policies.base import TEST_SEED, Policy
@@ -31,8 +30,6 @@ from itp.policies.names import NAMES, make
 from itp.policies.served import ModelPolicy, name_apart
 from itp.schema import SERVICE_ORDERS
 from itp.sim.scenario import Scenario, load
-
-__all__ = ["DEFAULT_SEEDS", "across", "compare", "ready"]
 
 DEFAULT_SEEDS = 30
 
@@ -60,7 +57,7 @@ def compare(
 ) -> Report:
     """Run every policy in every scenario, under every service order, on the same seeds.
 
-    Work is divided among processes that are spawned: a script that calls this needs
+    The work is divided among spawned processes: a script that calls this needs
     ``if __name__ == "__main__":``, unless `processes` is 1. Results do not depend on their number.
 
     Parameters
@@ -72,22 +69,22 @@ def compare(
     scenarios : iterable of str, path or Scenario
         As for ``itp.sim.scenario.load``; each has a name of its own.
     seeds : int or sequence of int
-        How many worlds of each scenario, from ``TEST_SEED`` on, or which. Those before it are
-        left to training.
+        The number of worlds of each scenario, counted from ``TEST_SEED``, or their seeds. Lower seeds are
+        for training.
     replicas : iterable of str, path or Policy
-        Models that differ by their training seed alone, policies like the others; `across` and the
-        report sum them up.
+        Models that differ by their training seed alone. They are policies like the others; `across` and the
+        report have their mean, least and most.
     service_orders : sequence of {"fifo", "srpt"}
     processes : int, optional
-        Without: one for each CPU this process may use.
+        Default: one for each CPU that this process may use.
     progress : callable, optional
-        Called with the share of the work that is done (0 to 1) and with what was finished last.
+        Called with the share of the work that is done (0 to 1) and the job that was finished last.
     load, tasks : optional
-        In place of the scenarios' own: offered load as a share of capacity, tasks an episode.
+        Replace the scenarios' own: offered load as a share of capacity, tasks an episode.
     rate_scale : float
-        Every rate is that many times the scenarios'; the load, as a share of capacity, stays.
+        Multiplies every rate; the load as a share of capacity stays.
     reference : str, optional
-        The policy the others are compared with; without: the best classical rule of each scenario and order.
+        The policy the others are compared with; default: the best classical rule of each scenario and order.
 
     Returns
     -------
@@ -125,7 +122,7 @@ def compare(
     ordered = [scenario.with_options(service_order=order) for scenario in worlds for order in service_orders]
     for policy, scenario in product(every, ordered):
         if isinstance(policy, ModelPolicy):
-            policy.load(scenario)  # what cannot work fails before hours are spent on the others
+            policy.load(scenario)  # a model that cannot serve fails before hours are spent on the others
     jobs = _jobs(every, ordered, len(numbers), processes)
     start_s = time.monotonic()
     parts = run_jobs(jobs, every, ordered, numbers, processes, progress)
@@ -152,9 +149,10 @@ def ready(
     policies: Iterable[str | os.PathLike[str] | Policy],
     replicas: Iterable[str | os.PathLike[str] | Policy] = (),
 ) -> tuple[list[Policy], list[Policy]]:
-    """Policies and replicas by name, path or as they are, as objects with a name each.
+    """Make objects, each with a name of its own, of policies and replicas given by name, path or object.
 
-    Models of one file name, or of a rule's, are named by as much of their paths as tells them apart.
+    Models whose file names are alike, or are a rule's, are named by as much of their paths as distinguishes
+    them.
 
     Raises
     ------
@@ -198,7 +196,7 @@ def _check_unique(name: str, values: list[str]) -> None:
         raise ValueError(f"{name}: expected at least one")
     for value in values:
         if values.count(value) > 1:
-            raise ValueError(f"{name}: {value!r} is there twice")
+            raise ValueError(f"{name}: {value!r} appears twice")
 
 
 def _processes(processes: int | None) -> int:
@@ -213,7 +211,7 @@ def _processes(processes: int | None) -> int:
 def _jobs(
     policies: Sequence[Policy], scenarios: Sequence[Scenario], n_seeds: int, processes: int
 ) -> list[Job]:
-    """All there is to do, the longest first; the oracle's seeds are divided, as it takes longest."""
+    """All jobs, the longest first; those of the oracle, which takes longest, are divided by seeds."""
     jobs = []
     for (p, policy), (s, scenario) in product(enumerate(policies), enumerate(scenarios)):
         parts = 1
@@ -256,7 +254,7 @@ def _collect(configuration: Configuration, parts: list[Part]) -> Report:
         ).reshape(*shape, -1)
         for name in ("completion_s", "slowdown")
     }
-    kept = _most_telling(figures["log_slowdown"])
+    kept = _most_different(figures["log_slowdown"])
     return Report(
         configuration=configuration,
         figures=figures,
@@ -266,8 +264,8 @@ def _collect(configuration: Configuration, parts: list[Part]) -> Report:
     )
 
 
-def _most_telling(log_slowdown: NDArray[np.float64]) -> int:
-    """The scenario in which policies differ most: of this one the timelines are kept."""
+def _most_different(log_slowdown: NDArray[np.float64]) -> int:
+    """The scenario in which policies differ most; the timelines of this one are kept."""
     means = np.nanmean(log_slowdown, axis=3)
     return int((means.max(axis=2) - means.min(axis=2)).mean(axis=1).argmax())
 
@@ -275,7 +273,7 @@ def _most_telling(log_slowdown: NDArray[np.float64]) -> int:
 def _command(
     configuration: Configuration, policies: Sequence[Policy], replicas: Sequence[Policy], tasks: int | None
 ) -> str:
-    """The command line that repeats the evaluation of shipped policies and models in shipped scenarios."""
+    """The command line that repeats the evaluation, as far as policies, models and scenarios have names."""
     seeds = configuration.seeds
     words: list[Any] = ["itp", "evaluate"]
     for option, given in (("--policy", policies), ("--replicas", replicas)):

@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing else."""
+"""The report as one HTML page that needs no other file."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def _figure(name: str, chart: Figure, caption: str, *, wide: bool = False) -> st
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)
     text = text.replace("xlink:href", "href")
-    # Several drawings on one page: the ids of each begin with its name.
+    # Several drawings share a page: the ids of each begin with its name.
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
     for colour, variable in _VARIABLES.items():

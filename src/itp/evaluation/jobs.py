@@ -1,4 +1,4 @@
-"""The simulations of an evaluation, divided among processes that end when they are no longer wanted."""
+"""The simulations of an evaluation, divided among worker processes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One policy in one scenario, on some of the seeds; by their numbers in the lists."""
+    """One policy in one scenario, on some of the seeds: their indices in the lists of the setting."""
 
     policy: int
     scenario: int
@@ -42,7 +42,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What came of a job: the figures of every seed, and of every task."""
+    """The result of a job: figures of every seed, completion times and slowdowns of every task."""
 
     job: Job
     figures: dict[str, NDArray[np.float64]]
@@ -53,7 +53,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What all jobs share; every worker is given it once."""
+    """What all jobs share; every worker receives it once."""
 
     policies: Sequence[Policy]
     scenarios: Sequence[Scenario]
@@ -94,7 +94,7 @@ def run_jobs(
     processes: int,
     progress: Callable[[float, str], None] | None = None,
 ) -> list[Part]:
-    """The parts of all jobs, in no special order.
+    """The parts of all jobs, in no particular order.
 
     Raises
     ------
@@ -123,14 +123,14 @@ def _each(setting: Setting, jobs: Sequence[Job], processes: int) -> Iterator[Par
         try:
             left = set(futures)
             while left:
-                # Now and then, for a signal that another thread has got does not wake this one.
+                # With a timeout: a signal that another thread has received does not wake this one.
                 done, left = wait(left, timeout=_AWAKE_S, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield future.result()
         except BrokenProcessPool:
             lost = [setting.title(job) for future, job in futures.items() if not _succeeded(future)]
             raise EvaluationError(
-                f"a process ended before its time, perhaps for lack of memory; at work or waiting were "
+                f"a worker process died, perhaps for lack of memory; running or waiting were "
                 f"{'; '.join(lost[:processes])}{' and others' if len(lost) > processes else ''}"
             ) from None
 
@@ -144,7 +144,7 @@ def _succeeded(future: Future[Part]) -> bool:
 
 @contextmanager
 def _pool(setting: Setting, processes: int) -> Iterator[ProcessPoolExecutor]:
-    """Workers that exit at once when this block is left early, or this process is gone."""
+    """Workers that exit at once when this block is left early or this process ends."""
     context = get_context("spawn")
     alive, stop = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(processes, context, initializer=_start, initargs=(setting, alive))
@@ -163,11 +163,11 @@ def _pool(setting: Setting, processes: int) -> Iterator[ProcessPoolExecutor]:
 
 @contextmanager
 def _quiet_start() -> Iterator[None]:
-    """Start workers with Ctrl-C, which is for this process to handle, held back, and one BLAS thread each."""
+    """Start workers that ignore Ctrl-C, which this process handles, and have one BLAS thread each."""
     before = {name: os.environ.get(name) for name in _BLAS_THREADS}
     os.environ.update(dict.fromkeys(_BLAS_THREADS, "1"))
-    # What is blocked now stays so in the workers. Another thread of this process may get it all the
-    # same; a worker half started would then complain.
+    # Workers inherit what is blocked. Another thread of this process may still receive the signal, and a
+    # worker that is starting would print a traceback: the handler waits, too.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         with held_back():
@@ -178,7 +178,7 @@ def _quiet_start() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-        # Last: a signal that has waited comes now.
+        # Last: a signal that waited arrives now.
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
@@ -192,7 +192,7 @@ def _start(setting: Setting, alive: Connection) -> None:
 
 
 def _exit_with(alive: Connection) -> None:
-    """End this process when the other end of the pipe is closed, by whatever means."""
+    """End this process when the other end of the pipe is closed, for whatever reason."""
     alive.poll(None)
     os._exit(1)
 

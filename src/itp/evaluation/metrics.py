@@ -1,4 +1,4 @@
-"""What an episode is judged by."""
+"""The metrics of an episode."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ METRICS: dict[str, Metric] = {
     "tasks": Metric("tasks", "", 0, "tasks completed in an episode"),
     "failed": Metric("failed", "", -1, "tasks not completed in an episode"),
 }
-"""Per seed, by name; the cell's figure is the mean over its seeds."""
+"""By name; a policy's figure in a scenario is the mean over seeds."""
 
 
 def episode_metrics(outcomes: NDArray[np.void], n_envs: int, n_tasks: int) -> dict[str, NDArray[np.float64]]:
@@ -64,7 +64,7 @@ def episode_metrics(outcomes: NDArray[np.void], n_envs: int, n_tasks: int) -> di
     Returns
     -------
     dict of str to ndarray
-        float64[n_envs] for each of METRICS; NaN where an episode has nothing to tell.
+        float64[n_envs] for each of METRICS; NaN where an episode does not define one.
     """
     figures = {name: np.full(n_envs, np.nan) for name in METRICS}
     order = np.argsort(outcomes["env"], kind="stable")

@@ -1,4 +1,4 @@
-"""Models that differ by the seed of their training alone: how far the figures depend on it."""
+"""The spread of figures over models that differ by their training seed alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from itp.evaluation.results import Results
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """A figure over training seeds; NaN where there is none."""
+    """Mean and extremes of a figure over training seeds; NaN where there is none."""
 
     mean: float
     least: float
@@ -23,7 +23,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replicas:
-    """What the training seeds of one configuration come to, in a scenario under a service order.
+    """The figures of one training configuration over its seeds, in a scenario under a service order.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ def across(report: Results, policies: Iterable[str] | None = None) -> tuple[Repl
     ----------
     report : Results
     policies : iterable of str, optional
-        Names of the models; without: its replicas.
+        Names of the models; default: the report's replicas.
 
     Returns
     -------

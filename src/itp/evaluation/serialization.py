@@ -1,4 +1,4 @@
-"""The JSON of a report: written whole, checked when it is read."""
+"""A report as JSON; what is read is checked."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _configuration(content: dict[str, Any]) -> Configuration:
     configuration = Configuration(**values)
     for name in ("scenarios", "service_orders", "policies", "replicas", "seeds"):
         if len(set(values[name])) < len(values[name]):
-            raise ValueError(f"configuration.{name}: something is there twice")
+            raise ValueError(f"configuration.{name}: an entry appears twice")
     if not len(configuration.about) == len(configuration.tasks) == len(configuration.scenarios):
         raise ValueError("configuration: expected as many of about and tasks as of scenarios")
     if configuration.reference not in (None, *configuration.policies):
