@@ -144,6 +144,16 @@ def test_peers_that_are_not_there_are_told(capsys, monkeypatch):
     assert "a learner beside: torch is not installed" in out
 
 
+def test_a_pytorch_that_cannot_be_loaded_is_told(capsys, no_learner, monkeypatch, tmp_path):
+    (tmp_path / "torch.py").write_text("raise OSError('libtorch.so: cannot open shared object file')\n")
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    code, out, _ = bench(capsys, "--seconds", 0.3, "--calls", 10, "--only", "decisions,batches")
+    assert code == 0
+    reason = "torch is installed, but fails: libtorch.so: cannot open shared object file"
+    assert out.count(f"not measured: {decisions.TORCH}: {reason}") == 2
+
+
 def test_a_peer_that_fails_is_told(monkeypatch):
     def broken(rows):
         raise RuntimeError("made for another NumPy")

@@ -11,7 +11,7 @@ from itp.models.load import Model
 from itp.partitioner import TaskPartitioner
 from itp_overhead.calls import bare_run, random_states
 from itp_overhead.decisions import BARE, TORCH
-from itp_overhead.networks import has_torch, layers_of, one_torch_thread, torch_forward
+from itp_overhead.networks import layers_of, one_torch_thread, torch_forward, why_no_torch
 from itp_overhead.timing import Subject, Timing, interleave
 
 SIZES = (1, 16, 256, 1024, 4096)
@@ -59,7 +59,8 @@ def measure(
     """Time batches of each size; a model that takes one state at a time is timed with one."""
     if not model.takes_batches:
         sizes = (1,)
-    absent = {} if has_torch() else {TORCH: "torch is not installed"}
+    no_torch = why_no_torch()
+    absent = {} if no_torch is None else {TORCH: no_torch}
     measured = []
     with one_torch_thread(), TaskPartitioner(model=model.path) as partitioner:
         for n in sizes:
@@ -69,7 +70,7 @@ def measure(
                 Subject(name=Q_VALUES, call=partial(partitioner.q_values, states)),
                 Subject(name=BARE, call=bare_run(model.path, n)),
             ]
-            if has_torch():
+            if no_torch is None:
                 subjects.append(Subject(name=TORCH, call=torch_forward(layers_of(model), states)))
             timings = interleave(subjects, seconds=seconds / len(sizes), calls=_CALLS)
             measured.append(Batch(states=n, timings=timings))

@@ -17,7 +17,7 @@ from itp.partitioner import TaskPartitioner
 from itp_overhead import load
 from itp_overhead.calls import bare_run, decide_only, four_streams, random_states, report
 from itp_overhead.load import NotMeasured, Pace
-from itp_overhead.networks import has_torch, layers_of, one_torch_thread, torch_forward
+from itp_overhead.networks import layers_of, one_torch_thread, torch_forward, why_no_torch
 from itp_overhead.timing import Subject, Timing, interleave
 
 HEURISTIC = "decision, heuristic"
@@ -111,7 +111,7 @@ class _Subjects:
             times_ns = partial(net.time_ns, random_states(256))
             self.all.append(Subject(name=FORWARD, call=lambda: net(state), times_ns=times_ns))
         self.all.append(Subject(name=BARE, call=bare_run(model.path)))
-        if has_torch():
+        if why_no_torch() is None:
             forward = torch_forward(layers_of(model), random_states(1))
             self.all.append(Subject(name=TORCH, call=forward))
         self.all.append(Subject(name=NOTHING, call=lambda: None))
@@ -146,8 +146,8 @@ def measure(
     absent = {}
     if model.net is None:
         absent[NATIVE] = model.why_not_native or "the model has none"
-    if not has_torch():
-        absent[TORCH] = "torch is not installed"
+    if (no_torch := why_no_torch()) is not None:
+        absent[TORCH] = no_torch
     measured = []
     with ExitStack() as stack:
         stack.enter_context(one_torch_thread())

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from itp._core.decider import STATE_DIM
+from itp._util.messages import brief
 from itp.models.chain import Layer, dense_layers
 from itp.models.load import Model
 from itp.models.onnx import read_graph
@@ -86,9 +87,15 @@ def layers_of(model: Model) -> list[Layer]:
     ]
 
 
-def has_torch() -> bool:
-    """Whether PyTorch is installed; does not import it."""
-    return importlib.util.find_spec("torch") is not None
+def why_no_torch() -> str | None:
+    """Why PyTorch cannot be called here; None if it can."""
+    if importlib.util.find_spec("torch") is None:
+        return "torch is not installed"
+    try:
+        import torch  # noqa: F401
+    except Exception as error:  # such as a library that is missing, or made for another processor
+        return f"torch is installed, but fails: {brief(error)}"
+    return None
 
 
 def torch_forward(layers: list[Layer], states: NDArray[np.float32]) -> Callable[[], Any]:
@@ -108,7 +115,7 @@ def torch_forward(layers: list[Layer], states: NDArray[np.float32]) -> Callable[
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
     """Let PyTorch compute in the calling thread alone, as onnxruntime does here."""
-    if not has_torch():
+    if why_no_torch() is not None:
         yield
         return
     import torch
