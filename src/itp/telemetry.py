@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from itp.errors import ClosedError, MissingExtraError
+from itp._util.extras import extra
+from itp.errors import ClosedError
 from itp.partitioner import Metrics, TaskPartitioner
 
 if TYPE_CHECKING:
@@ -157,10 +158,8 @@ class Server:
 
 
 def _prometheus() -> Any:
-    try:
+    with extra("telemetry needs", "metrics"):
         import prometheus_client
-    except ModuleNotFoundError:
-        raise MissingExtraError("telemetry needs prometheus-client: pip install 'itp[metrics]'") from None
     return prometheus_client
 
 

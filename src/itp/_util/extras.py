@@ -40,4 +40,4 @@ def extra(need: str, names: str) -> Iterator[None]:
         package = (error.name or "").partition(".")[0]
         if package not in _PACKAGES:
             raise
-        raise MissingExtraError(f"{need} {package}: pip install 'itp[{names}]'") from None
+        raise MissingExtraError(f"{need} {package.replace('_', '-')}: pip install 'itp[{names}]'") from None

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from itp.errors import MissingExtraError
+from itp._util.extras import extra
 from itp.experience.record import SOURCES, VERSION, record_dtype
 from itp.schema import SCHEMA
 
@@ -69,11 +69,9 @@ def experience_file(
 
 def pyarrow() -> Any:
     """The package, its Parquet part loaded; MissingExtraError where it is not installed."""
-    try:
+    with extra("Parquet files need", "data"):
         import pyarrow
         import pyarrow.parquet
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(f"Parquet files need {error.name}: pip install 'itp[data]'") from None
     return pyarrow
 
 

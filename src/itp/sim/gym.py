@@ -15,21 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from itp._core.rng import process
-from itp.errors import MissingExtraError
+from itp._util.extras import extra
 from itp.sim.registration import register
 from itp.sim.scenario import Scenario
 from itp.sim.simulator import Simulator
 
-try:
+with extra("itp.sim.gym needs", "gym"):
     import gymnasium
     from gymnasium.spaces import Box, Discrete
     from gymnasium.utils.seeding import np_random
     from gymnasium.vector import AutoresetMode, VectorEnv
     from gymnasium.vector.utils import batch_space
-except ModuleNotFoundError as error:
-    if error.name != "gymnasium":
-        raise
-    raise MissingExtraError("itp.sim.gym needs gymnasium: pip install 'itp[gym]'") from None
 
 __all__ = ["PartitionEnv", "PartitionVectorEnv"]
 
