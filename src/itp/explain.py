@@ -14,6 +14,7 @@ class ActionEstimate:
 
     action: int
     name: str
+    """Of the action, as ``itp.actions`` has it: streams counted from 1."""
     stream_ids: tuple[int, ...]
     chosen: bool
     expected_time_s: float | None
@@ -27,13 +28,13 @@ class ActionEstimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """A decision and the actions it was chosen from. ``str()`` gives a table."""
+    """A decision and the actions it was chosen from. ``str()`` gives a table, with streams counted from 1."""
 
     decision: Decision
     actions: tuple[ActionEstimate, ...]
 
     def __str__(self) -> str:
-        lines = [f"task {self.decision.task.id!r}: {self.decision!r}"]
+        lines = [f"task {self.decision.task.id!r}: {self.decision!r}; streams counted from 1:"]
         lines.append(f"  {'streams':<12}{'planned s':>12} {'Q':>11}  why not")
         for a in self.actions:
             time = "-" if a.expected_time_s is None else f"{a.expected_time_s:.4g}"
@@ -69,8 +70,6 @@ def explain(decision: Decision) -> Explanation:
         expected_time_s = q_value = None
         if streams in considered:
             expected_time_s, whole, meets, q_value = considered[streams]
-            # Where the chosen action misses a demand, missing it was no reason: none meets it, or it is soft.
-            meets = meets or not decision.feasible
             why_not = _why_not(decision, expected_time_s, q_value, whole, meets)
         else:
             why_not = _why_impossible(decision, paths, streams)
@@ -104,10 +103,13 @@ def _why_not(
     meets: bool,
 ) -> str:
     task = decision.task
-    if not meets:
-        if task.deadline_s is not None and expected_time_s > task.deadline_s:
+    # Where the chosen action misses a demand too, missing it was no reason.
+    if not meets and decision.feasible:
+        late = task.deadline_s is not None and expected_time_s > task.deadline_s
+        if late and decision.hard_deadline:
             return f"misses the deadline of {task.deadline_s:.4g} s"
-        return f"the streams that keep a share have under {task.min_bandwidth_mbps:.4g} Mbit/s"
+        if not late:
+            return f"the streams that keep a share have under {task.min_bandwidth_mbps:.4g} Mbit/s"
     if decision.explored:
         return "exploration drew another action"
     if q_value is not None and decision.q_value is not None:

@@ -560,3 +560,12 @@ def test_files_that_say_no_service_order_are_read(tmp_path):
     file.append(np.zeros(2, record_dtype(4)))
     file.close()
     assert sum(map(len, read_records(tmp_path / "x.npz", service_order="srpt"))) == 2
+
+
+def test_a_folder_stands_for_segments_of_any_name(tmp_path):
+    # As when the logs of several hosts are put into one folder.
+    write_segment(tmp_path, made_up(5))
+    (segment,) = tmp_path.glob("*.itplog")
+    segment.rename(tmp_path / f"host1-{segment.name}")
+    assert sum(len(batch) for batch in read_records(tmp_path)) == 5
+    assert len(read_log(tmp_path)) == 5

@@ -589,3 +589,23 @@ def test_evaluate_refuses_what_it_cannot_do():
         p.evaluate()
     with itp.TaskPartitioner() as p, pytest.raises(ValueError, match="episodes = 0"):
         p.evaluate(episodes=0)
+
+
+def test_a_soft_deadline_is_no_reason():
+    reasons = {}
+    for hard in (True, False):
+        with itp.TaskPartitioner(heuristic="proportional", hard_deadlines=hard) as p:
+            for i, mbps in enumerate((400.0, 300.0, 200.0, 100.0)):
+                p.update_stream(i, bandwidth_mbps=mbps, latency_ms=10.0, success_rate=1.0)
+            d = p.partition_task(itp.Task("t", 10**8, deadline_s=1.2))
+            assert d.feasible
+            assert d.hard_deadline is hard
+            reasons[hard] = {a.why_not for a in p.explain(d).actions}
+    assert "misses the deadline of 1.2 s" in reasons[True]
+    assert not any("deadline" in (why or "") for why in reasons[False])
+
+
+def test_explain_names_what_keeps_a_share():
+    with itp.TaskPartitioner(heuristic="equal_split") as p:
+        d = p.partition_task(itp.Task("t", 100_000))
+        assert "chosen; only 1 keeps a share of the minimum size" in str(p.explain(d))

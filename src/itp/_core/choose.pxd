@@ -57,6 +57,9 @@ ctypedef struct Draw:
 cdef void choose(const Chooser* chooser, int source, const float* q_values, const Paths* paths,
                  const Demand* demand, int* turn, const Draw* draw, Choice* out) noexcept nogil
 
+# Whether actions that are planned to miss the deadline are closed; `model` of NULL: the heuristic chooses.
+cdef bint deadline_closes(const Learned* model, Policy policy, int order, Deadlines deadlines) noexcept nogil
+
 # Epsilon-greedy around what has been chosen: `choice` comes with the greedy action.
 cdef void explore(const Chooser* chooser, const Paths* paths, const Demand* demand, const Draw* draw,
                   Choice* choice) noexcept nogil

@@ -70,13 +70,17 @@ cdef bint hard_by_rule(Policy policy, int order) noexcept nogil:
     return not (policy == SINGLE_BEST and order == FIFO)
 
 
+cdef bint deadline_closes(const Learned* model, Policy policy, int order, Deadlines deadlines) noexcept nogil:
+    if deadlines != AS_DECLARED:
+        return deadlines == HARD
+    return hard_by_rule(policy, order) if model == NULL else model.hard_deadlines
+
+
 cdef Demand _binding(const Chooser* chooser, bint by_model, const Demand* demand) noexcept nogil:
     """The demand, without a deadline that closes no action."""
     cdef Demand binding = demand[0]
-    cdef bint hard = chooser.deadlines == HARD
-    if chooser.deadlines == AS_DECLARED:
-        hard = chooser.model.hard_deadlines if by_model else hard_by_rule(chooser.policy, chooser.order)
-    if not hard:
+    if not deadline_closes(chooser.model if by_model else NULL, chooser.policy, chooser.order,
+                           chooser.deadlines):
         binding.deadline_s = INFINITY
     return binding
 

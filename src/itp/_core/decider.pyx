@@ -13,7 +13,15 @@ import numpy as np
 from itp._core.alloc cimport LEAST_CHUNK_BYTES
 from itp._core.arguments cimport byte_count, integer, real_between
 from itp._core.calibration cimport BINS, Calibration
-from itp._core.choose cimport MODEL_STATE, MODEL_STREAMS, N_ACTIONS, Guard, deadlines_of
+from itp._core.choose cimport (
+    MODEL_STATE,
+    MODEL_STREAMS,
+    N_ACTIONS,
+    Guard,
+    Learned,
+    deadline_closes,
+    deadlines_of,
+)
 from itp._core.decide cimport (
     ITP_NO_MEMORY,
     ITP_NO_STREAM_UP,
@@ -316,8 +324,12 @@ cdef class Decider:
 
     cdef int _finish(self, Decision d, Served served) except -1:
         """What a settled decision holds beyond its plan; the one before gets its next state."""
+        cdef const Learned* model = NULL
         if d.plan.has_q:
             d.model_version = served.version
+            model = &served.learned
+        d.hard_deadline = deadline_closes(model, self.core.policy, self.core.network.order,
+                                          self.core.deadlines)
         if self.last is not None:
             memcpy(self.last.state_next, d.plan.state, sizeof(d.plan.state))
             self.last.has_next = True
@@ -425,7 +437,8 @@ cdef class FastPath:
     def partition_task(self, Task task not None):
         """Decide for one task: one compiled call, which holds the GIL from start to end.
 
-        With onnxruntime as the engine the GIL is given away while the model runs.
+        With onnxruntime as the engine the GIL is given away while the model runs. Keep the decision until its
+        outcome is reported: the bytes of one that is dropped drain before all others.
 
         Raises
         ------

@@ -44,6 +44,7 @@ cdef class Decision:
     cdef Plan plan
     cdef float state_next[68]
     cdef bint has_next
+    cdef readonly bint hard_deadline
     cdef readonly bint reported
     cdef readonly double reward
     cdef readonly double completed_at_s

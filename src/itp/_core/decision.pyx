@@ -65,6 +65,8 @@ cdef class Decision:
     feasible : bool
         Whether this plan is estimated to meet the task's deadline and minimum bandwidth. Where deadlines are
         hard, False means that no action was.
+    hard_deadline : bool
+        Actions that were planned to miss the task's deadline were closed, if another one met it.
     action : int
         Number of the chosen set of streams; of the set's streams, one whose share fell under the
         minimum chunk is not in `stream_ids`.

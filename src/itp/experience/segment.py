@@ -65,7 +65,7 @@ def frame_dtype(n_streams: int, version: int = VERSION) -> np.dtype[np.void]:
 
 def segments(folder: Path) -> list[Path]:
     """The segments of a folder, oldest first."""
-    return sorted(folder.glob(f"experience-*{SUFFIX}"))
+    return sorted(folder.glob(f"*{SUFFIX}"))
 
 
 class Segment:
