@@ -217,6 +217,8 @@ class _Writer:
             self.closed = True
             self.queue.close()
             error = self._wait(self.submit(stop=True))
+            if self.thread is not None and not sys.is_finalizing():
+                self.thread.join()
             self.given_up += self.queue.lost + self.queue.waiting
             self.queue = self._new_queue()
             self.unwritten.clear()
