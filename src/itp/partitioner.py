@@ -217,12 +217,12 @@ class TaskPartitioner(FastPath):
             if not isinstance(task, Task):
                 raise TypeError(f"tasks must be Task objects; got {task!r}")
         decisions: list[Decision] = []
+        before = decider.latest
         try:
             for task in tasks:
                 decisions.append(self.partition_task(task))  # noqa: PERF401 (kept if one fails)
         except BaseException:
-            for decision in decisions:
-                decider.retract(decision)
+            decider.retract(decisions, before)
             raise
         return decisions
 

@@ -8,6 +8,7 @@ import gc
 import itertools
 import os
 import signal
+import stat
 import subprocess
 import sys
 import textwrap
@@ -593,3 +594,37 @@ def test_impossible_intervals(tmp_path, interval_s):
 def test_intervals_are_numbers(tmp_path, interval_s):
     with pytest.raises(TypeError, match="interval_s"):
         itp.TaskPartitioner(experience_log=tmp_path, experience_interval_s=interval_s)
+
+
+def test_a_failed_fsync_counts_what_may_be_lost(tmp_path, monkeypatch):
+    # After it the system may have dropped the pages, and reports success the next time.
+    failures = [OSError(errno.EIO, "Input/output error")]
+    real = os.fsync
+
+    def fsync(fd):
+        if failures and not stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise failures.pop()
+        real(fd)
+
+    p = itp.TaskPartitioner(experience_log=tmp_path, experience_interval_s=60.0)
+    for k in range(10):
+        p.report_outcome(p.partition_task(itp.Task(str(k), 10**6)), 1.0, 1.0, True)
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(itp.LogError, match="Input/output error"):
+        p._log.flush()
+    assert p.metrics().lost_records >= 9
+    p._log.flush()
+    with pytest.raises(itp.LogError, match="records were lost"):
+        p.close()
+
+
+def test_a_cut_segment_is_left(tmp_path):
+    with itp.TaskPartitioner(experience_log=tmp_path, experience_interval_s=60.0) as p:
+        for k in range(4):
+            p.report_outcome(p.partition_task(itp.Task(str(k), 10**6)), 1.0, 1.0, True)
+            p._log.flush()
+            if k == 1:
+                (segment,) = tmp_path.glob("*.itplog")
+                os.truncate(segment, 0)  # as logrotate's copytruncate does
+    assert len(list(tmp_path.glob("*.itplog"))) == 2
+    assert {2, 3} <= {int(task) for task in read_log(tmp_path)["task_id"]}

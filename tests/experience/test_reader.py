@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import struct
 import tracemalloc
 import zipfile
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import itp
+from itp.errors import LogError
 from itp.experience.export import experience_file
 from itp.experience.reader import read_log, read_records
 from itp.experience.record import SOURCES, record_dtype
@@ -514,7 +516,7 @@ def test_what_is_no_file_of_records(tmp_path):
     with pytest.raises(itp.LogError, match=r"\.itplog, \.npz, \.parquet"):
         read_records(tmp_path / "file.csv")
     (tmp_path / "experience-x.itplog").mkdir()
-    with pytest.raises(itp.LogError, match="cannot be read"):
+    with pytest.raises(itp.LogError, match="not a regular file"):
         list(read_records(tmp_path))
 
 
@@ -569,3 +571,34 @@ def test_a_folder_stands_for_segments_of_any_name(tmp_path):
     segment.rename(tmp_path / f"host1-{segment.name}")
     assert sum(len(batch) for batch in read_records(tmp_path)) == 5
     assert len(read_log(tmp_path)) == 5
+
+
+@pytest.mark.parametrize("name", ["x.itplog", "x.npz", "x.parquet"])
+def test_a_named_pipe_is_refused(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    for path in (tmp_path, tmp_path / name):
+        with pytest.raises(LogError, match="not a regular file"):
+            list(read_records(path))
+
+
+@pytest.mark.parametrize(
+    "header", [b"{'descr': '<f4', 'shape': ((((", b"{[1]:2}", b"-" * 9000 + b"1", b"'''"]
+)
+def test_a_hostile_array_header_is_refused(tmp_path, header):
+    path = tmp_path / "x.npz"
+    file = experience_file(path, 4)
+    file.append(made_up(3))
+    file.close()
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    entries["reward.npy"] = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    with pytest.raises(LogError):
+        list(read_records(path))
+
+
+def test_a_path_that_is_too_long_is_refused(tmp_path):
+    with pytest.raises(LogError, match="cannot be read"):
+        list(read_records(tmp_path / ("x" * 300 + ".npz")))

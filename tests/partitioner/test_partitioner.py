@@ -609,3 +609,14 @@ def test_explain_names_what_keeps_a_share():
     with itp.TaskPartitioner(heuristic="equal_split") as p:
         d = p.partition_task(itp.Task("t", 100_000))
         assert "chosen; only 1 keeps a share of the minimum size" in str(p.explain(d))
+
+
+def test_a_batch_taken_back_is_no_next_state():
+    with itp.TaskPartitioner() as p:
+        first = p.partition_task(itp.Task("a", 10**6))
+        p.set_stream_up(3, False)
+        with pytest.raises(itp.NoStreamError):
+            p.partition_batch([itp.Task("ghost", 5 * 10**11), itp.Task("c", 1, redundancy=4)])
+        assert first.next_state is None
+        following = p.partition_task(itp.Task("next", 2 * 10**6))
+        np.testing.assert_array_equal(first.next_state, following.state)

@@ -154,3 +154,48 @@ def test_exploration_depends_on_world_and_task_alone():
         return found
 
     assert explored(16, 2) == explored(1, 1) == explored(4, 1)
+
+
+@pytest.mark.parametrize("order", ["fifo", "srpt"])
+@pytest.mark.parametrize("hard_deadlines", [None, True, False])
+def test_exploration_is_closed_to_what_deadlines_close(hard_deadlines, order):
+    sim = Simulator("heterogeneous", n_envs=300, seed=7, load=0.8, tasks=30, service_order=order)
+    by_hand = ByHand(sim, heuristic="single_best", hard_deadlines=hard_deadlines, epsilon=1.0, seed=1)
+    policy = Rule("single_best", hard_deadlines=hard_deadlines)
+    closed = 0
+    for _ in range(5):
+        explored = sim.explore(policy.act(sim), 1.0)
+        seen = sim.waiting()
+        for env in range(0, sim.n_envs, 6):
+            mine = by_hand.decide(sim, env, seen)
+            assert mine.propensity == pytest.approx(explored.propensities[env])
+            closed += mine.propensity > 1 / (2 ** bin(seen["up"][env]).count("1") - 1) + 1e-9
+        sim.step_masks(*explored)
+    hard = hard_deadlines if hard_deadlines is not None else order == "srpt"
+    assert (closed > 0) == hard
+
+
+def test_a_drawn_action_is_the_engines_own():
+    sim = Simulator("mixed", n_envs=64, seed=2)
+    q_values = np.random.default_rng(0).random((64, 15), dtype=np.float32)
+    guarded = sim.decide(q_values, guard=itp._core.choose.Guard("single_best", 1.0), source="onnxruntime")
+    assert (guarded.sources == SOURCES.index("guard")).any()
+    drawn = sim.explore(guarded, 1.0)
+    assert (drawn.sources == SOURCES.index("onnxruntime")).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"hard_deadlines": None}, TypeError, "hard_deadlines = None"),
+        ({"hard_deadlines": "no"}, TypeError, "hard_deadlines = 'no'"),
+        ({"source": "bad"}, ValueError, "source = 'bad'"),
+    ],
+)
+def test_wrong_options_of_a_decision_are_refused(options, error, text):
+    sim = Simulator("mixed", n_envs=2)
+    with pytest.raises(error, match=text):
+        sim.decide(np.zeros((2, 15), np.float32), **options)
+    for epsilon, kind in ((True, TypeError), ("x", TypeError), (1.5, ValueError), (float("nan"), ValueError)):
+        with pytest.raises(kind, match="epsilon"):
+            sim.explore(sim.choose("pull"), epsilon)

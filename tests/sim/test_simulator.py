@@ -889,3 +889,19 @@ def test_what_cannot_be_branched_is_refused(envs):
         advanced("fifo", 1).branch(envs, 5)
     with pytest.raises(ValueError, match="horizon = 0"):
         advanced("fifo", 1).branch([0], 0)
+
+
+def test_a_pickle_damaged_anywhere_is_refused():
+    sim = Simulator("mixed", n_envs=2, seed=1, tasks=10)
+    for _ in range(4):
+        sim.step_masks(*at_random(sim))
+    load, (worlds, options, *rest) = sim._batch.__reduce__()
+    assert (load(worlds, options, *rest).states == sim.states).all()
+    for k, table in enumerate(worlds):
+        if table.size:
+            damaged = table.copy()
+            damaged.view(np.uint8).reshape(-1)[-1] ^= 1
+            with pytest.raises(ValueError, match="damaged"):
+                load((*worlds[:k], damaged, *worlds[k + 1 :]), options, *rest)
+    with pytest.raises(ValueError, match="damaged"):
+        load(worlds, options | {"n_tasks": 11}, *rest)

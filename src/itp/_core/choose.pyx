@@ -22,7 +22,7 @@ from itp._core.heuristic cimport (
     planned_time_s,
     split_chunks,
 )
-from itp._core.order cimport FIFO
+from itp._core.order cimport FIFO, service_order_number
 from itp._core.state cimport Paths, popcount
 
 import numpy as np
@@ -70,7 +70,8 @@ cdef bint hard_by_rule(Policy policy, int order) noexcept nogil:
     return not (policy == SINGLE_BEST and order == FIFO)
 
 
-cdef bint deadline_closes(const Learned* model, Policy policy, int order, Deadlines deadlines) noexcept nogil:
+cdef bint deadline_closes(const Learned* model, Policy policy, int order,
+                          Deadlines deadlines) noexcept nogil:
     if deadlines != AS_DECLARED:
         return deadlines == HARD
     return hard_by_rule(policy, order) if model == NULL else model.hard_deadlines
@@ -204,6 +205,13 @@ cdef Deadlines deadlines_of(object hard) except *:
     if hard is None:
         return AS_DECLARED
     return HARD if hard else SOFT
+
+
+def rule_is_hard(str rule, str service_order, hard_deadlines):
+    """Whether a rule closes what misses a deadline; `hard_deadlines` of None: as it does by default."""
+    if hard_deadlines is not None:
+        return bool(hard_deadlines)
+    return rule in _POLICIES and hard_by_rule(_POLICIES.index(rule), service_order_number(service_order))
 
 
 @cython.final

@@ -355,11 +355,31 @@ cdef class Decider:
         self._finish(d, served)
         return d
 
-    def retract(self, Decision decision not None):
-        """Take a decision back whose task will not be sent: as if it had not been made."""
-        if decision.network is self.network and decision.plan.in_ledger:
-            retract_task(&self.core, &decision.plan)
-            decision.reported = True
+    def retract(self, list decisions not None, Decision before):
+        """Take decisions back whose tasks will not be sent: out of ledger, counters and next states.
+
+        Parameters
+        ----------
+        decisions : list of Decision
+            In the order in which they were made.
+        before : Decision or None
+            The `latest` decision before them.
+        """
+        cdef Decision decision
+        for decision in decisions:
+            if decision.network is self.network and decision.plan.in_ledger:
+                retract_task(&self.core, &decision.plan)
+                decision.reported = True
+        # Unless another thread has decided since, the next state of the one before is not known yet.
+        if decisions and self.last is decisions[len(decisions) - 1]:
+            self.last = before
+            if before is not None:
+                before.has_next = False
+
+    @property
+    def latest(self):
+        """The decision made last; its next state is not known yet."""
+        return self.last
 
     # --- outcomes ---
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
+import math
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -39,7 +41,7 @@ def read_npz(path: Path, batch: int, service_order: str | None = None) -> _Batch
         with zipfile.ZipFile(path) as archive:
             yield from _read_columns(path, archive, batch, service_order)
     # Encrypted entries and methods of compression that are not known are RuntimeError, NotImplementedError.
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError) as error:
         raise _unreadable(path, error) from error
 
 
@@ -52,6 +54,8 @@ def _read_columns(path: Path, archive: zipfile.ZipFile, batch: int, service_orde
             if name != "metadata":
                 file = archive.open(entry)
                 shape, fortran_order, kind = _read_header(file)
+                if min(shape, default=0) < 0:
+                    raise ValueError(f"{entry} has shape {shape}")
                 if fortran_order and len(shape) > 1:
                     raise ValueError(f"{entry} is in Fortran's order")
                 columns[name] = file, np.dtype((kind, shape[1:]))
@@ -83,14 +87,22 @@ def _npz_metadata(path: Path, archive: zipfile.ZipFile) -> str:
         raise _foreign(path) from None
     if entry.file_size > _METADATA_BYTES:
         raise _foreign(path)
-    return str(npy.read_array(io.BytesIO(archive.read(entry)), allow_pickle=False))
+    content = io.BytesIO(archive.read(entry))
+    shape, _, kind = _read_header(content)
+    if math.prod(shape) * kind.itemsize > entry.file_size:
+        raise _foreign(path)
+    content.seek(0)
+    return str(npy.read_array(content, allow_pickle=False))
 
 
 def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = npy.read_magic(file)
     if version != (1, 0):
         raise ValueError(f"an array of version {version}: expected (1, 0)")
-    return npy.read_array_header_1_0(file)
+    try:
+        return npy.read_array_header_1_0(file)
+    except Exception as error:  # it evaluates a Python literal: any of the parser's errors may come
+        raise ValueError(f"an array with a damaged header: {type(error).__name__}: {error}") from error
 
 
 def _read_exactly(file: IO[bytes], size: int) -> bytes:
@@ -115,6 +127,8 @@ def read_parquet(path: Path, batch: int, service_order: str | None = None) -> _B
         with arrow.parquet.ParquetFile(path, buffer_size=_STREAM_BYTES, pre_buffer=False) as file:
             schema = file.schema_arrow
             names = _sources(path, (schema.metadata or {}).get(b"itp", b""), service_order)
+            if len(set(schema.names)) < len(schema.names):
+                raise LogError(f"{path}: has two columns of one name")
             kinds = {name: _kind(schema.field(name).type) for name in schema.names}
             dtype = _record_type(path, {name: (None, kind) for name, kind in kinds.items()})
             for part in file.iter_batches(batch_size=batch, columns=list(dtype.names or ())):

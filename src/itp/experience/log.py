@@ -313,14 +313,14 @@ class _Writer:
         """
         try:
             if everything and self.segment is not None and self.segment.is_gone():
-                log.warning("%s was removed: the log goes on in a new segment", self.segment.path)
+                log.warning("%s was removed or cut: the log goes on in a new segment", self.segment.path)
                 self._leave_segment()
             self._drain(newest=False)
             if everything:
                 self._rotate()
                 self._drain(newest=True)
             if self.segment is not None and (everything or self.segment.unsynced_bytes >= SYNC_BYTES):
-                self.segment.sync()
+                self._sync()
         except Exception as error:
             no_space = isinstance(error, OSError) and error.errno in _NO_SPACE
             if self.segment is not None and not no_space:
@@ -352,8 +352,21 @@ class _Writer:
         # A decision's later record stands in the segment of its earlier one.
         if self.segment is None or self.segment.size_bytes < SEGMENT_BYTES or self.provisional:
             return
-        self.segment.sync()
+        self._sync()
         self._leave_segment()
+
+    def _sync(self) -> None:
+        """Make what was written durable; after a failure, whether it is nobody knows."""
+        segment = self.segment
+        if segment is None:
+            return
+        try:
+            segment.sync()
+        except OSError:
+            # The system may have dropped the pages, and would report success the next time.
+            self.given_up += segment.unsynced_bytes // self.queue.frame_bytes
+            self._leave_segment()
+            raise
 
     def _write_frames(self) -> None:
         while self.unwritten:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -68,10 +69,15 @@ def read_log(path: str | os.PathLike[str]) -> NDArray[np.void]:
 
 
 def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        return segments(path) or sorted(file for file in path.iterdir() if file.suffix.lower() in EXPORTED)
-    if not path.exists():
-        raise LogError(f"{path}: no such file or folder")
+    try:
+        if stat.S_ISDIR(path.stat().st_mode):
+            return segments(path) or sorted(
+                file for file in path.iterdir() if file.suffix.lower() in EXPORTED
+            )
+    except FileNotFoundError:
+        raise LogError(f"{path}: no such file or folder") from None
+    except (OSError, ValueError) as error:
+        raise LogError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if path.suffix.lower() not in _READERS:
         raise LogError(f"{path}: expected a folder, or a name that ends in {', '.join(_READERS)}")
     return [path]
@@ -80,6 +86,7 @@ def _files(path: Path) -> list[Path]:
 def _read(files: list[Path], batch: int, service_order: str | None) -> _Batches:
     dtype = None
     for path in files:
+        _check_regular(path)
         first = 0
         for records in _READERS[path.suffix.lower()](path, batch, service_order):
             if records.dtype != (dtype := dtype or records.dtype):
@@ -93,6 +100,16 @@ def _read(files: list[Path], batch: int, service_order: str | None) -> _Batches:
                 raise LogError(f"{path}: {error}") from None
             first += len(records)
             yield records
+
+
+def _check_regular(path: Path) -> None:
+    """LogError for a named pipe or a device: to open one may never end."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise LogError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if not stat.S_ISREG(mode):
+        raise LogError(f"{path}: not a regular file")
 
 
 def _latest(path: Path, batch: int, service_order: str | None) -> _Batches:

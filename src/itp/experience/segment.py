@@ -135,8 +135,9 @@ class Segment:
         return self.size_bytes == self._header_bytes
 
     def is_gone(self) -> bool:
-        """Whether the file was removed: what is written to it will be seen by nobody."""
-        return os.fstat(self._fd).st_nlink == 0
+        """Whether the file was removed or cut: nobody will read what is written to it."""
+        found = os.fstat(self._fd)
+        return found.st_nlink == 0 or found.st_size < self.size_bytes
 
     def close(self) -> None:
         """Close the file; closing twice is allowed."""

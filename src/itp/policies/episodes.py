@@ -101,7 +101,9 @@ def rollouts(
 def steps(sim: Simulator, policy: Policy, epsilon: float = 0.0) -> Iterator[Choice]:
     """Decide for every task of a simulator's episodes; yields each choice when its step has been taken."""
     while not sim.done.all():
-        choice = Choice(*policy.act(sim))
+        chosen = policy.act(sim)
+        # A policy of the caller's may return masks and splits alone.
+        choice = chosen if isinstance(chosen, Choice) else Choice(*chosen)
         # Exploring around what is uniform already would change nothing but its propensities.
         if epsilon > 0.0 and not isinstance(policy, Random):
             choice = sim.explore(choice, epsilon)

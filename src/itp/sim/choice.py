@@ -8,8 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Choice(NamedTuple):
+class _Arrays(NamedTuple):
+    masks: NDArray[np.uint32]
+    splits: NDArray[np.int32]
+    propensities: NDArray[np.float64] | None = None
+    explored: NDArray[np.bool_] | None = None
+    sources: NDArray[np.uint8] | None = None
+
+
+class Choice(_Arrays):
     """One action an environment; what is None has the value that certainty has.
+
+    A tuple of the five arrays, as `Simulator.step_masks` takes them.
 
     Attributes
     ----------
@@ -23,10 +33,16 @@ class Choice(NamedTuple):
         bool[n_envs]: the action was drawn, not chosen; None: nowhere.
     sources : ndarray or None
         uint8[n_envs]: who chose, by number in ``itp.schema.SOURCES``; None: the heuristic.
+    engine : str
+        Source of an action that is drawn in place of the chosen one.
+    hard_deadlines : bool
+        Actions that are planned to miss the deadline were closed; they are not drawn either.
     """
 
-    masks: NDArray[np.uint32]
-    splits: NDArray[np.int32]
-    propensities: NDArray[np.float64] | None = None
-    explored: NDArray[np.bool_] | None = None
-    sources: NDArray[np.uint8] | None = None
+    engine = "heuristic"
+    hard_deadlines = False
+
+    def made_by(self, engine: str, *, hard_deadlines: bool) -> Choice:
+        """This choice, with what drawing around it has to know."""
+        self.engine, self.hard_deadlines = engine, hard_deadlines
+        return self

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from itp import actions as action_sets
-from itp._core.choose import Guard
+from itp._core.choose import Guard, rule_is_hard
 from itp._core.replay.replay import PrioritizedReplayBuffer
 from itp._core.reward import RewardWeights
 from itp._core.rng import process
@@ -28,7 +28,7 @@ from itp.sim.scenario import Scenario, Worlds, load
 
 __all__ = ["OUTCOME", "RULES", "SPLITS", "TIMELINE", "Simulator", "masks_of_actions"]
 
-_NATIVE, _GUARD = SOURCES.index("native"), SOURCES.index("guard")
+_GUARD = SOURCES.index("guard")
 
 
 @cache
@@ -351,7 +351,8 @@ class Simulator:
         self._check_rule(rule)
         masks, splits = self._masks, self._splits
         self._each(lambda first, last: self._batch.choose(rule, hard_deadlines, masks, splits, first, last))
-        return Choice(masks, splits)
+        hard = rule_is_hard(rule, self.scenario.service_order, hard_deadlines)
+        return Choice(masks, splits).made_by("heuristic", hard_deadlines=hard)
 
     def decide(
         self,
@@ -386,27 +387,34 @@ class Simulator:
             )
         masks, splits = np.zeros(self.n_envs, dtype=np.uint32), np.zeros(self.n_envs, dtype=np.int32)
         sources = np.zeros(self.n_envs, dtype=np.uint8)
+        if source not in SOURCES:
+            raise ValueError(f"source = {source!r}: expected one of {', '.join(SOURCES)}")
+        if not isinstance(hard_deadlines, bool):
+            raise TypeError(f"hard_deadlines = {hard_deadlines!r}: expected True or False")
         number = SOURCES.index(source)
         self._each(
             lambda first, last: self._batch.decide(
                 values, guard, hard_deadlines, number, masks, splits, sources, first, last
             )
         )
-        return Choice(masks, splits, sources=sources)
+        return Choice(masks, splits, sources=sources).made_by(source, hard_deadlines=hard_deadlines)
 
-    def explore(self, choice: Choice, epsilon: float, *, hard_deadlines: bool = False) -> Choice:
+    def explore(self, choice: Choice, epsilon: float) -> Choice:
         """Epsilon-greedy around a choice, by production's compiled code.
 
-        An action is drawn uniformly from those open to the task, by world and number of the task alone. The
-        propensities are those of the actions taken.
+        An action is drawn uniformly from those open to the task, as hard as the choice takes deadlines, by
+        world and number of the task alone. The propensities are those of the actions taken.
 
         Raises
         ------
-        ValueError
+        ValueError, TypeError
             `epsilon` is no probability.
         """
+        if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float, np.number)):
+            raise TypeError(f"epsilon = {epsilon!r}: expected a number")
         if not 0.0 <= epsilon <= 1.0:
             raise ValueError(f"epsilon = {epsilon!r}: expected 0 to 1")
+        hard_deadlines = choice.hard_deadlines
         masks, splits = choice.masks.copy(), choice.splits.copy()
         propensities, explored = np.ones(self.n_envs), np.zeros(self.n_envs, dtype=np.uint8)
         self._each(
@@ -418,8 +426,10 @@ class Simulator:
         sources = choice.sources
         if sources is not None:
             # What the guard would have done, it has not done where the action was drawn.
-            sources = np.where(drawn & (sources == _GUARD), _NATIVE, sources).astype(np.uint8)
-        return Choice(masks, splits, propensities, drawn, sources)
+            engine = SOURCES.index(choice.engine)
+            sources = np.where(drawn & (sources == _GUARD), engine, sources).astype(np.uint8)
+        explored_choice = Choice(masks, splits, propensities, drawn, sources)
+        return explored_choice.made_by(choice.engine, hard_deadlines=hard_deadlines)
 
     def look_ahead(self, horizon: int, rule: str) -> Choice:
         """What a clairvoyant would do now; the next call overwrites the arrays.

@@ -83,13 +83,22 @@ if OUTCOME.itemsize != sizeof(Completed) or TIMELINE.itemsize != sizeof(Interval
     raise ImportError("the NumPy types and the C structs of the simulator disagree")
 
 
+def _checksum(worlds, options, states, saved, intervals):
+    """Of all that a pickled batch holds: its tables are trusted by compiled code."""
+    total = crc32(repr(sorted(options.items())).encode())
+    for array in (*worlds, states, saved, intervals):
+        total = crc32(np.ascontiguousarray(array).tobytes(), total)
+    return total
+
+
 def _load(worlds, options, states, saved, intervals, stamp):
     """A batch as it was when it was pickled."""
     cdef Batch batch
     layout, checksum = stamp
     if layout != _LAYOUT:
         raise ValueError("the simulator was pickled by another build of itp, or on another kind of machine")
-    if checksum != crc32(saved):
+    # Of a copy within this process there is none.
+    if checksum is not None and checksum != _checksum(worlds, options, states, saved, intervals):
         raise ValueError("the pickled simulator is damaged")
     batch = Batch(*worlds, **options)
     batch.states[:] = states
@@ -376,6 +385,11 @@ cdef class Batch:
         }
 
     def __reduce__(self):
+        load, (*content, layout) = self._saved()
+        return load, (*content, (layout, _checksum(*content)))
+
+    def _saved(self):
+        """The function and the arguments that make a copy; without a checksum."""
         cdef Py_ssize_t i
         cdef size_t total = 0
         for i in range(self.n_envs):
@@ -389,12 +403,11 @@ cdef class Batch:
         options = {"keep_states": self.setting.keep_states, "record_timeline": self.env(0).timeline != NULL}
         return _load, (
             (self.links.base, self.paths.base, self.workloads.base, self.seeds, *self.tables),
-            self._options() | options, self.states, np.asarray(saved), self.service_intervals(),
-            (_LAYOUT, crc32(saved)))
+            self._options() | options, self.states, np.asarray(saved), self.service_intervals(), _LAYOUT)
 
     def __deepcopy__(self, memo):
-        load, arguments = self.__reduce__()
-        return load(*arguments)
+        load, (*content, layout) = self._saved()
+        return load(*content, (layout, None))
 
     cdef int _load(self, const char[::1] saved, intervals) except -1:
         cdef Py_ssize_t i, taken, place = 0
