@@ -232,7 +232,7 @@ cdef void _show(Env* env, bint last) noexcept nogil:
 cdef void _admit(Env* env, const Choice* choice) noexcept nogil:
     """Turn the decision for the waiting task into chunks."""
     cdef int64_t chunks[16]
-    cdef uint32_t mask = choice.mask
+    cdef uint32_t mask = choice.mask & env.paths.up
     cdef Slot* task
     cdef Chunk* chunk
     cdef int i, slot, n = env.setting.n
@@ -243,9 +243,7 @@ cdef void _admit(Env* env, const Choice* choice) noexcept nogil:
     slot = env.free_slot
     task = slot_of(env, slot)
     env.free_slot = task.next
-    if mask & env.paths.up:
-        mask &= env.paths.up
-    else:
+    if mask == 0:
         mask = env.paths.up
     memset(task, 0, sizeof(Slot))
     task.arrival = env.arrival
