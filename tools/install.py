@@ -32,6 +32,11 @@ def name_of(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", found[0]).lower()
 
 
+def release(version: str) -> str:
+    """The version without its local part, and with 2.4.0 as 2.4."""
+    return re.sub(r"(\.0)+$", "", version.partition("+")[0])
+
+
 class Lists:
     """The lists of packages that pyproject.toml holds."""
 
@@ -87,7 +92,7 @@ def install_torch(constraints: Path) -> bool:
     if len(pins) != 1:
         raise SystemExit("install.py: expected one version of torch among the constraints")
     try:
-        if metadata.version("torch").partition("+")[0] == pins[0]:
+        if release(metadata.version("torch")) == release(pins[0]):
             return True
     except metadata.PackageNotFoundError:
         pass
@@ -134,4 +139,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

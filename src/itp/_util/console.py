@@ -34,7 +34,14 @@ def say(console: Console, text: str, style: str | None = None) -> None:
 
 def progress(console: Console, *columns: ProgressColumn) -> Progress:
     """A progress bar that only a terminal shows, and that is gone in the end."""
-    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+    return _Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+
+
+class _Progress(Progress):
+    def stop(self) -> None:
+        # Before rich 14.3 the end of a bar that was not shown is an empty line.
+        if not self.disable:
+            super().stop()
 
 
 def description() -> TextColumn:
