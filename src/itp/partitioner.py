@@ -18,7 +18,7 @@ from itp._core.decision import Decision
 from itp._core.reward import RewardWeights
 from itp._core.state import ManualClock, NetworkState
 from itp._core.task import Task
-from itp.schema import MODEL_STREAMS, SCHEMA, STATE_DIM
+from itp.schema import MIN_CHUNK_BYTES, MODEL_STREAMS, SCHEMA, STATE_DIM
 
 # Models, the log and explanations are imported where they are first used: `import itp` stays light.
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class TaskPartitioner(FastPath):
         experience_log: str | os.PathLike[str] | None = None,
         experience_interval_s: float = 1.0,
         heuristic: str | None = None,
-        min_chunk_bytes: int = 64 * 1024,
+        min_chunk_bytes: int = MIN_CHUNK_BYTES,
         reward_weights: RewardWeights | None = None,
         clock: ManualClock | None = None,
     ) -> None:

@@ -107,9 +107,9 @@ class Collector:
             chosen = self._by_rule(sim) if taught else self._by_network(sim, network)
             sim.step_masks(*sim.explore(chosen, epsilon))
             # Outcomes arrive in any order, and belong to the decisions they come from.
-            outcomes, told = sim.completed(), sim.experiences()
-            at = outcomes["env"], told["number"]
-            state[at], action[at], reward[at] = told["state"], told["action"], told["reward"]
+            outcomes, records = sim.completed(), sim.experiences()
+            at = outcomes["env"], records["number"]
+            state[at], action[at], reward[at] = records["state"], records["action"], records["reward"]
             log_slowdown[at], success[at] = log_slowdowns(outcomes), outcomes["success"]
             gain[at] = self._gain(outcomes)
             if tick is not None:
