@@ -16,12 +16,14 @@ from itp.policies.episodes import run
 from itp.policies.names import make
 from itp.policies.rules import Rule
 from itp.policies.served import ModelPolicy
+from itp.schema import SOURCES
 from itp.sim.scenario import load
 from itp.sim.simulator import Simulator, masks_of_actions
 from itp_overhead import dense_chain
 from onnx_models import forward
 
 LAYERS = (20, 16, 15)
+GUARD = SOURCES.index("guard")
 MASKS = masks_of_actions(4)
 
 
@@ -63,7 +65,7 @@ def test_it_takes_the_open_action_of_the_greatest_value(model):
         closed += int((sim.waiting()["up"] != 15).sum())
         sim.step_masks(masks, splits)
     assert closed > 0
-    assert (policy.decisions, policy.guarded, policy.has_guard) == (12 * 40, 0, False)
+    assert not policy.has_guard
 
 
 @pytest.mark.parametrize("order", ["fifo", "srpt"])
@@ -77,7 +79,7 @@ def test_the_guard_gives_to_the_rule_what_would_take_too_long(rule, order, tmp_p
         of_model, of_rule = greedy(path, sim), Rule(rule).act(sim)[0].copy()
         every_s = sim.expected_times(np.tile(MASKS, (sim.n_envs, 1)))
         opened = sim.action_masks
-        masks, splits, *_ = policy.act(sim)
+        masks, splits, _, _, sources = policy.act(sim)
         for env in np.flatnonzero(~sim.done):
             # The rule's choice is the least of all plans that are open to it.
             allowed = opened[env] & (np.arange(15) < (4 if rule == "single_best" else 15))
@@ -86,12 +88,11 @@ def test_the_guard_gives_to_the_rule_what_would_take_too_long(rule, order, tmp_p
             assert every_s[env][of_rule[env] == MASKS][0] == pytest.approx(least_s)
             late = mine_s > 1.5 * least_s
             assert masks[env] == (of_rule if late else of_model)[env]
-            assert policy.overruled[env] == late
+            assert (sources[env] == GUARD) == late
             guarded += late
             decided += 1
         sim.step_masks(masks, splits)
     assert 0 < guarded < decided
-    assert (policy.guarded, policy.decisions) == (guarded, decided)
 
 
 def test_without_its_guard_the_model_decides_alone(tmp_path):
@@ -119,7 +120,7 @@ def test_it_goes_to_another_process(tmp_path):
         sim = simulator()
         each.begin(sim)
         outcomes.append(run(sim, each))
-        assert pickle.loads(pickle.dumps(each)).guarded == each.guarded > 0
+        assert (outcomes[-1]["source"] == GUARD).any()
     np.testing.assert_array_equal(*outcomes)
 
 
@@ -218,9 +219,9 @@ def test_guarded_shares_are_those_of_the_policy(evaluated):
             world = load(name).with_options(service_order=order, tasks=25, rate_scale=2.0)
             sim, policy = Simulator(world, seeds=configuration.seeds), ModelPolicy(path)
             policy.begin(sim)
-            run(sim, policy)
+            outcomes = run(sim, policy)
             share = report.figures["guarded"][s, o, p].mean()
-            assert share == pytest.approx(policy.guarded / policy.decisions)
+            assert share == pytest.approx((outcomes["source"] == GUARD).mean())
             assert 0 < share < 1
     others = np.delete(report.figures["guarded"], p, axis=2)
     assert np.isnan(others).all()

@@ -12,15 +12,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from itp._core.choose import Guard
 from itp._core.decider import Served
 from itp.errors import ModelError
 from itp.models.load import find_model, load_model, shipped_models
 from itp.models.serving import serve
 from itp.policies.base import HARD_DEADLINES
-from itp.schema import MODEL_STREAMS, SOURCES
+from itp.schema import MODEL_STREAMS
 from itp.sim.choice import Choice
 from itp.sim.scenario import Scenario
 from itp.sim.simulator import Simulator
@@ -39,7 +37,6 @@ __all__ = [
 NO_GUARD = ":no-guard"
 SOFT_DEADLINES = ":soft-deadlines"
 _SUFFIX = ".onnx"
-_GUARD = SOURCES.index("guard")
 
 
 class ServedPolicy:
@@ -59,10 +56,6 @@ class ServedPolicy:
     ----------
     name : str
     heeds_guard : bool
-    decisions, guarded : int
-        Since `begin`: decisions made, and those that the guard gave to the rule.
-    overruled : ndarray
-        bool[n_envs]: where the guard decided at the last `act`.
     """
 
     def __init__(
@@ -71,8 +64,6 @@ class ServedPolicy:
         self.name = "" if served is None else served.version
         self.heeds_guard = guard
         self.hard_deadlines = hard_deadlines
-        self.decisions = self.guarded = 0
-        self.overruled = np.zeros(0, dtype=np.bool_)
         self._served = served
 
     @property
@@ -84,23 +75,19 @@ class ServedPolicy:
     def _guard(self) -> Guard | None:
         return self._served.guard if self._served is not None and self.heeds_guard else None
 
-    def begin(self, sim: Simulator) -> None:  # noqa: ARG002 (the protocol's)
-        self.decisions = self.guarded = 0
+    def begin(self, sim: Simulator) -> None:
+        """Nothing to prepare."""
 
     def act(self, sim: Simulator) -> Choice:
         served = self._served
         if served is None:
             raise RuntimeError("begin() comes before act()")
-        choice = sim.decide(
+        return sim.decide(
             served.q_values(sim.states),
             guard=self._guard,
             hard_deadlines=served.hard_deadlines if self.hard_deadlines is None else self.hard_deadlines,
             source=served.engine,
         )
-        self.overruled = (choice.sources == _GUARD) & ~sim.done
-        self.decisions += int((~sim.done).sum())
-        self.guarded += int(self.overruled.sum())
-        return choice
 
 
 class ModelPolicy(ServedPolicy):
@@ -121,7 +108,7 @@ class ModelPolicy(ServedPolicy):
     named : bool
         The name was given; another one may change, to tell files of one name apart.
     spec : str
-        What `itp.policies.rules.make` makes this policy of.
+        What `itp.policies.make` makes this policy of.
 
     Notes
     -----
