@@ -4,8 +4,10 @@
 from libc.stdint cimport uint32_t
 
 from itp._core.calibration cimport Tables
+from itp._core.features cimport Situation
 from itp._core.heuristic cimport Demand, Policy
 from itp._core.qnet cimport qnet, qnet_forward
+from itp._core.setnet cimport setnet, setnet_forward
 from itp._core.state cimport Paths
 
 cdef enum:
@@ -24,6 +26,8 @@ cdef extern from "itp.h" nogil:
 ctypedef struct Learned:
     qnet_forward forward        # NULL: the Q-values come from elsewhere
     const qnet* net
+    setnet_forward set_forward  # NULL: the model is of schema 1
+    const setnet* set_net
     const Tables* tables        # NULL: planned times and confidence stand as they are
     bint hard_deadlines         # it wants those actions closed that are planned to miss the deadline
     bint has_guard
@@ -54,8 +58,10 @@ ctypedef struct Draw:
 
 # Choose an action for a task. `q_values` of NULL, or not finite: the heuristic chooses. `turn` is round
 # robin's memory; `draw` is read where epsilon > 0, and may be NULL elsewhere.
-cdef void choose(const Chooser* chooser, int source, const float* q_values, const Paths* paths,
-                 const Demand* demand, int* turn, const Draw* draw, Choice* out) noexcept nogil
+# `situation` is read where the model is a set model, which computes its values itself; NULL elsewhere.
+cdef void choose(const Chooser* chooser, int source, const float* q_values, const Situation* situation,
+                 const Paths* paths, const Demand* demand, int* turn, const Draw* draw,
+                 Choice* out) noexcept nogil
 
 # Whether actions that are planned to miss the deadline are closed; `model` of NULL: the heuristic chooses.
 cdef bint deadline_closes(const Learned* model, Policy policy, int order, Deadlines deadlines) noexcept nogil

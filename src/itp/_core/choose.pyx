@@ -6,6 +6,7 @@ from libc.stdint cimport int64_t, uint32_t
 from itp._core.alloc cimport WATER_FILLING, Rule
 from itp._core.arguments cimport real_between
 from itp._core.decision cimport ITP_GUARD, ITP_HEURISTIC, action_of_mask
+from itp._core.features cimport MAX_CANDIDATES, Features, Situation, assemble_features
 from itp._core.heuristic cimport (
     LEAST_COMPLETION_TIME,
     SINGLE_BEST,
@@ -15,6 +16,7 @@ from itp._core.heuristic cimport (
     any_candidate_meets,
     choose_by_rule,
     enumerate_candidates,
+    enumerate_sets,
     least_at_once,
     least_completion,
     list_candidates,
@@ -29,12 +31,18 @@ import numpy as np
 
 from itp._core.heuristic import POLICIES as _POLICIES
 
+# Below this load a host is idle between tasks.
+cdef double _IDLE = 0.05 / 0.55
+
 GUARD_RULES = ("single_best", "least_completion_time")
 
 
-cdef void choose(const Chooser* chooser, int source, const float* q_values, const Paths* paths,
-                 const Demand* demand, int* turn, const Draw* draw, Choice* out) noexcept nogil:
-    cdef bint by_model = q_values != NULL and _all_finite(q_values)
+cdef void choose(const Chooser* chooser, int source, const float* q_values, const Situation* situation,
+                 const Paths* paths, const Demand* demand, int* turn, const Draw* draw,
+                 Choice* out) noexcept nogil:
+    cdef bint by_set = (situation != NULL and chooser.model != NULL and chooser.model.set_forward != NULL
+                        and demand.redundancy == 1)
+    cdef bint by_model = by_set or (q_values != NULL and _all_finite(q_values))
     cdef Demand binding = _binding(chooser, by_model, demand)
     cdef Candidates c
     c.count = 0
@@ -43,7 +51,9 @@ cdef void choose(const Chooser* chooser, int source, const float* q_values, cons
     out.source = source if out.by_model else ITP_HEURISTIC
     out.explored = False
     out.propensity = 1.0
-    if out.by_model:
+    if by_set:
+        out.mask = _by_set(chooser.model, situation, paths, &binding, &c, &out.source)
+    elif by_model:
         out.mask = _by_model(chooser.model, q_values, paths, &binding, &c, &out.source)
     else:
         out.mask = _by_rule(chooser.policy, paths, &binding, &c, turn, &out.split)
@@ -122,6 +132,41 @@ cdef uint32_t _by_model(const Learned* model, const float* q_values, const Paths
     if kept != best:
         source[0] = ITP_GUARD
     return c.mask[kept]
+
+
+cdef uint32_t _by_set(const Learned* model, const Situation* situation, const Paths* paths,
+                      const Demand* binding, Candidates* c, int* source) noexcept nogil:
+    """The open candidate of the greatest value among those that are planned to take no longer than the cap."""
+    cdef Features features
+    cdef float values[MAX_CANDIDATES]
+    cdef bint only_meeting
+    cdef double most_s
+    cdef int k, best = -1, free = -1, fastest
+    enumerate_sets(paths, binding, c)
+    fastest = least_completion(c)
+    if c.count == 1:
+        return c.mask[0]
+    assemble_features(situation, paths, binding, c, &features)
+    model.set_forward(model.set_net, features.streams, features.n_streams, features.context, features.candidates,
+                      features.members, c.count, values)
+    only_meeting = any_candidate_meets(c)
+    most_s = INFINITY
+    if situation.in_flight == 0.0 and features.context[5] < _IDLE:
+        most_s = 1.25 * c.completion_s[fastest]
+    for k in range(c.count):
+        if not isfinite(values[k]):
+            source[0] = ITP_GUARD
+            return c.mask[fastest]
+        if c.meets[k] or not only_meeting:
+            if free < 0 or values[k] > values[free]:
+                free = k
+            if c.completion_s[k] <= most_s and (best < 0 or values[k] > values[best]):
+                best = k
+    if best < 0:
+        best = fastest
+    if best != free:
+        source[0] = ITP_GUARD
+    return c.mask[best]
 
 
 cdef int _guarded(const Learned* model, const Candidates* c, bint any_meets, int chosen) noexcept nogil:

@@ -84,7 +84,7 @@ cdef Status settle_task(Core* core, const Learned* model, int source, const floa
     if core.epsilon > 0.0:
         draw.whether = rng_double(&core.rng)
         draw.which = rng_double(&core.rng)
-    choose(&chooser, source, q_values, &plan.paths, &plan.demand, &core.turn, &draw, &choice)
+    choose(&chooser, source, q_values, NULL, &plan.paths, &plan.demand, &core.turn, &draw, &choice)
     plan.action_mask = choice.mask
     plan.source = choice.source
     plan.has_q = choice.by_model

@@ -44,6 +44,10 @@ cdef void enumerate_candidates(const Paths* paths, const Demand* demand, Candida
 # The same without estimates, where no demand closes an action: all of them meet it.
 cdef void list_candidates(const Paths* paths, const Demand* demand, Candidates* out) noexcept nogil
 
+# The candidates of a set model: sets whose streams all keep a chunk of the minimum size. All of them up to
+# EXHAUSTIVE_STREAMS; beyond, every stream alone, the first to finish together, and all but the first to finish.
+cdef void enumerate_sets(const Paths* paths, const Demand* demand, Candidates* out) noexcept nogil
+
 cdef bint any_candidate_meets(const Candidates* candidates) noexcept nogil
 
 # Whether the candidate of least completion time shows without listing them all. A task too small to be

@@ -144,6 +144,36 @@ cdef void enumerate_candidates(const Paths* paths, const Demand* demand, Candida
         _add_prefixes(paths, demand, by_delay, key, out)
 
 
+cdef void enumerate_sets(const Paths* paths, const Demand* demand, Candidates* out) noexcept nogil:
+    cdef double key[16]
+    cdef int by_delay[16]
+    cdef int order[16]
+    cdef uint32_t mask, rest
+    cdef int k
+    out.count = 0
+    order_by(paths.delay_s, paths.n, by_delay)
+    if paths.n <= EXHAUSTIVE_STREAMS:
+        for k in range((1 << paths.n) - 1):
+            mask = _SUBSETS[paths.n][k]
+            if mask & ~paths.up == 0:
+                _add(paths, demand, by_delay, mask, False, out)
+                # A set that drops streams stands in the list again without them.
+                if not out.whole[out.count - 1]:
+                    out.count -= 1
+        return
+    for k in range(paths.n):
+        if (paths.up >> k) & 1:
+            _add(paths, demand, by_delay, <uint32_t>1 << k, True, out)
+        key[k] = _whole_finish_s(paths, k, <double>demand.size_bytes)
+    _add_prefixes(paths, demand, by_delay, key, out)
+    order_by(key, paths.n, order)
+    rest = paths.up
+    for k in range(paths.n):
+        rest &= ~(<uint32_t>1 << order[k])
+        if rest and (paths.up >> order[k]) & 1:
+            _add(paths, demand, by_delay, rest, True, out)
+
+
 cdef void list_candidates(const Paths* paths, const Demand* demand, Candidates* out) noexcept nogil:
     cdef uint32_t mask
     cdef int k

@@ -19,6 +19,9 @@ ctypedef struct StreamMetrics:
     double latency_s
     double success_rate         # fraction of bytes delivered without being sent again
     double congestion           # the caller's own measure in [0, 1], or -1: taken from the ledger
+    double measured_s           # when the bandwidth was measured last
+    double variability          # mean of |sample - estimate| / (sample + estimate), recent samples weighing more
+    double lateness             # mean of (actual - planned) / (actual + planned) time of its chunks, likewise
     float bandwidth_scaled      # state entries, cached because logarithms are slow
     float latency_scaled
 
@@ -84,6 +87,10 @@ cdef class NetworkState:
 # A stream's bandwidth and latency with their state entries.
 cdef void set_bandwidth(StreamMetrics* m, double bandwidth_Bps) noexcept nogil
 cdef void set_latency(StreamMetrics* m, double latency_s) noexcept nogil
+
+# Take in a sample of a stream's bandwidth that weighs so much (0 to 1), or how long its chunk took.
+cdef void note_bandwidth(StreamMetrics* m, double sample_Bps, double weight, double now_s) noexcept nogil
+cdef void note_time(StreamMetrics* m, double actual_s, double planned_s, double weight) noexcept nogil
 
 # The 4n + 4 entries of the state vector, schema 1; `streams` are those that `paths` describes.
 cdef void assemble_state(const Paths* paths, const StreamMetrics* streams, double in_flight,

@@ -1,7 +1,7 @@
 """Stream metrics, every stream's ledger, and the state vector (schema 1)."""
 cimport cython
 from libc.float cimport DBL_MAX
-from libc.math cimport NAN, isnan
+from libc.math cimport NAN, fabs, isnan
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -72,6 +72,19 @@ cdef void set_bandwidth(StreamMetrics* m, double bandwidth_Bps) noexcept nogil:
 cdef void set_latency(StreamMetrics* m, double latency_s) noexcept nogil:
     m.latency_s = latency_s
     m.latency_scaled = scaled(latency_s, _LATENCY_LOW_S, _LATENCY_LOG2)
+
+
+cdef void note_bandwidth(StreamMetrics* m, double sample_Bps, double weight, double now_s) noexcept nogil:
+    cdef double sum_Bps = sample_Bps + m.bandwidth_Bps
+    if sum_Bps > 0.0:
+        m.variability += weight * (fabs(sample_Bps - m.bandwidth_Bps) / sum_Bps - m.variability)
+    set_bandwidth(m, m.bandwidth_Bps + weight * (sample_Bps - m.bandwidth_Bps))
+    m.measured_s = now_s
+
+
+cdef void note_time(StreamMetrics* m, double actual_s, double planned_s, double weight) noexcept nogil:
+    if actual_s > 0.0 and 0.0 < planned_s < 1e300:
+        m.lateness += weight * ((actual_s - planned_s) / (actual_s + planned_s) - m.lateness)
 
 
 cdef void assemble_state(const Paths* paths, const StreamMetrics* streams, double in_flight,

@@ -11,9 +11,11 @@ from zlib import crc32
 import numpy as np
 
 from itp._core.alloc cimport WATER_FILLING, completion_time_s
-from itp._core.decision cimport action_of_mask
-from itp._core.order cimport service_order_number
-from itp._core.sim.lookahead cimport look_ahead
+from itp._core.decision cimport ITP_NATIVE, action_of_mask
+from itp._core.features cimport MAX_CANDIDATES, STREAM_FEATURES, Features, Situation, assemble_features
+from itp._core.order cimport ServiceOrder, service_order_number
+from itp._core.setnet cimport SetNet
+from itp._core.sim.lookahead cimport look_ahead, look_ahead_each
 from itp._core.memory cimport prefetch
 from itp._core.record cimport RecordHead, record_bytes, write_record, write_task_name
 from itp._core.reward cimport RewardWeights
@@ -33,7 +35,7 @@ from itp._core.choose cimport (
 from itp._core.choose cimport explore as explore_around
 from itp._core.sim.rivals cimport choose_for
 from itp._core.sim.env cimport Chunk, Env, Interval, Setting, Slot, Stream, slot_of
-from itp._core.heuristic cimport LEAST_COMPLETION_TIME, split_chunks
+from itp._core.heuristic cimport LEAST_COMPLETION_TIME, Candidates, default_policy, enumerate_sets, split_chunks
 from itp._core.sim.link cimport Link
 from itp._core.sim.service cimport reference_s
 from itp._core.sim.sim cimport (
@@ -45,6 +47,7 @@ from itp._core.sim.sim cimport (
     env_load,
     env_save,
     env_saved_bytes,
+    env_situation,
     env_step,
     env_sync_links,
 )
@@ -286,11 +289,111 @@ cdef class Batch:
             for i in range(first, last):
                 env = self.env(i)
                 if not env.over:
-                    choose(&chooser, source, &q_values[i, 0], &env.paths, &env.demand, &env.turn, NULL,
+                    choose(&chooser, source, &q_values[i, 0], NULL, &env.paths, &env.demand, &env.turn, NULL,
                            &choice)
                     masks[i] = choice.mask
                     splits[i] = choice.split
                     sources[i] = <uint8_t>choice.source
+
+    # --- set models ---
+
+    cdef void _set_chooser(self, SetNet net, bint hard_deadlines, Learned* model, Chooser* chooser):
+        """How a set model decides; without one, the best rule of the service order."""
+        memset(model, 0, sizeof(Learned))
+        memset(chooser, 0, sizeof(Chooser))
+        if net is not None:
+            model.set_forward = net.forward
+            model.set_net = &net.net
+            chooser.model = model
+        chooser.policy = default_policy(<ServiceOrder>self.setting.order)
+        chooser.order = self.setting.order
+        chooser.deadlines = HARD if hard_deadlines else SOFT
+
+    def prefer(self, const double[::1] preferences):
+        """What set models decide for, 0 (typical) to 1 (bulk), in each environment."""
+        cdef Py_ssize_t i
+        for i in range(self.n_envs):
+            self.env(i).preference = preferences[i]
+
+    def decide_sets(self, SetNet net, bint hard_deadlines, uint32_t[::1] masks, int32_t[::1] splits,
+                    uint8_t[::1] sources, Py_ssize_t first, Py_ssize_t last):
+        """What production would decide in each environment by a set network."""
+        cdef Learned model
+        cdef Chooser chooser
+        cdef Choice choice
+        cdef Situation situation
+        cdef Env* env
+        cdef Py_ssize_t i
+        self._set_chooser(net, hard_deadlines, &model, &chooser)
+        with nogil:
+            for i in range(first, last):
+                env = self.env(i)
+                if not env.over:
+                    env_situation(env, &situation)
+                    choose(&chooser, ITP_NATIVE, NULL, &situation, &env.paths, &env.demand, &env.turn, NULL,
+                           &choice)
+                    masks[i] = choice.mask
+                    splits[i] = choice.split
+                    sources[i] = <uint8_t>choice.source
+
+    def features(self, float[:, :, ::1] streams, float[:, ::1] context, float[:, :, ::1] candidates,
+                 uint32_t[:, ::1] members, uint32_t[:, ::1] masks, Py_ssize_t first, Py_ssize_t last):
+        """The inputs of a set network in each environment; rows that there are not are 0.
+
+        float32[n_envs, n, 12], [n_envs, 22], [n_envs, 63, 10], uint32[n_envs, 63] over the streams that are up, and
+        uint32[n_envs, 63] over all.
+        """
+        cdef Situation situation
+        cdef Candidates c
+        cdef Features found
+        cdef Env* env
+        cdef Py_ssize_t i
+        cdef int k
+        with nogil:
+            for i in range(first, last):
+                env = self.env(i)
+                memset(&found, 0, sizeof(found))
+                if not env.over:
+                    env_situation(env, &situation)
+                    enumerate_sets(&env.paths, &env.demand, &c)
+                    assemble_features(&situation, &env.paths, &env.demand, &c, &found)
+                memcpy(&streams[i, 0, 0], found.streams, self.setting.n * STREAM_FEATURES * sizeof(float))
+                memcpy(&context[i, 0], found.context, sizeof(found.context))
+                memcpy(&candidates[i, 0, 0], found.candidates, sizeof(found.candidates))
+                for k in range(MAX_CANDIDATES):
+                    members[i, k] = found.members[k] if k < found.n_candidates else 0
+                    masks[i, k] = c.mask[k] if k < found.n_candidates else 0
+
+    def look_ahead_sets(self, SetNet net, int horizon, const uint32_t[:, ::1] masks, double[:, ::1] cost,
+                        double[:, ::1] cost_s, Py_ssize_t first, Py_ssize_t last):
+        """What each of `masks` (up to the first 0) costs: see ``itp._core.sim.lookahead.look_ahead_each``.
+
+        float64[n_envs, 63] each; what is not tried stays as it is. The network decides for what comes after; without
+        one, the best rule of the service order.
+        """
+        cdef Learned model
+        cdef Chooser chooser
+        cdef Py_ssize_t i
+        cdef int count
+        cdef bint done = True
+        cdef Env* scratch = <Env*>calloc(1, self.stride)
+        if scratch == NULL or not env_init(scratch, &self.setting):
+            free(scratch)
+            raise MemoryError("no memory to look ahead in")
+        self._set_chooser(net, False, &model, &chooser)
+        with nogil:
+            for i in range(first, last):
+                if self.env(i).over:
+                    continue
+                count = 0
+                while count < MAX_CANDIDATES and masks[i, count]:
+                    count += 1
+                done = done and look_ahead_each(self.env(i), scratch, horizon, &chooser, &masks[i, 0], count,
+                                                &cost[i, 0], &cost_s[i, 0])
+            env_free(scratch)
+            free(scratch)
+        if not done:
+            raise MemoryError("no memory to look ahead in")
 
     def explore(self, double epsilon, bint hard_deadlines, uint32_t[::1] masks, int32_t[::1] splits,
                 double[::1] propensities, uint8_t[::1] explored, Py_ssize_t first, Py_ssize_t last):

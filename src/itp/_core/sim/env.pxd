@@ -5,6 +5,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from itp._core.heuristic cimport Demand
 from itp._core.sim.link cimport Link
 from itp._core.state cimport Paths, StreamMetrics
+from itp._core.workload cimport Workload
 from itp._core.sim.world cimport Arrival, ExplicitTask, LinkSpec, Outage, PathSpec, Row, WorkloadSpec
 
 cdef enum ChunkState:
@@ -118,6 +119,9 @@ ctypedef struct Env:
     Arrival arrival             # the task that waits for a decision
     Demand demand               # its demand ...
     Paths paths                 # ... and what it sees
+    double backlog_s[16]        # all that waits on each stream, in seconds of its estimated bandwidth
+    Workload history            # of the tasks so far
+    double preference           # of a set model: 0 typical, 1 bulk
     int64_t delivered_bytes
     int64_t resent_bytes
     int64_t sent_bytes
@@ -133,7 +137,8 @@ ctypedef struct Env:
     int32_t n_tasks             # of the episode
     int turn                    # round robin's memory
     bint tracks_cost
-    double cost                 # sum of log slowdowns, where it is tracked
+    double cost                 # sum of log slowdowns, where it is tracked ...
+    double cost_s               # ... and of completion times
     bint over                   # all tasks of the episode are through
     bint out_of_memory
     Stream* streams             # [n]; these four lie in one block with the Env

@@ -8,21 +8,22 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint32_t
 
 from itp._core.alloc cimport WATER_FILLING
-from itp._core.choose cimport SOFT, Choice
-from itp._core.decision cimport ITP_HEURISTIC
-from itp._core.sim.env cimport Env
+from itp._core.choose cimport SOFT, Choice, Chooser, choose
+from itp._core.decision cimport ITP_HEURISTIC, ITP_NATIVE
+from itp._core.features cimport Situation
 from itp._core.heuristic cimport split_chunks
+from itp._core.sim.env cimport Env
 from itp._core.sim.rivals cimport choose_for
-from itp._core.sim.sim cimport env_copy, env_step
+from itp._core.sim.sim cimport env_copy, env_situation, env_step
 
 
-cdef double _future(const Env* env, Env* scratch, uint32_t mask, int horizon, int rule) noexcept nogil:
-    """Sum of the log slowdowns of all tasks now in flight or among the next `horizon`."""
+cdef bint _branch(const Env* env, Env* scratch, uint32_t mask, int horizon) noexcept nogil:
+    """Make `scratch` a copy of the world in which the waiting task goes over `mask`; False: no memory."""
     cdef Choice choice
     if not env_copy(scratch, env):
-        return -INFINITY
+        return False
     scratch.tracks_cost = True
-    scratch.cost = 0.0
+    scratch.cost = scratch.cost_s = 0.0
     if scratch.decided + horizon < scratch.n_tasks:
         scratch.n_tasks = scratch.decided + horizon
     choice.mask = mask
@@ -31,6 +32,14 @@ cdef double _future(const Env* env, Env* scratch, uint32_t mask, int horizon, in
     choice.explored = False
     choice.propensity = 1.0
     env_step(scratch, &choice)
+    return not scratch.out_of_memory
+
+
+cdef double _future(const Env* env, Env* scratch, uint32_t mask, int horizon, int rule) noexcept nogil:
+    """Sum of the log slowdowns of all tasks now in flight or among the next `horizon`."""
+    cdef Choice choice
+    if not _branch(env, scratch, mask, horizon):
+        return -INFINITY
     while not scratch.over and not scratch.out_of_memory:
         choose_for(scratch, rule, SOFT, &choice)
         env_step(scratch, &choice)
@@ -55,3 +64,23 @@ cdef uint32_t look_ahead(const Env* env, Env* scratch, int horizon, int rule) no
             least = cost
             best = mask
     return best
+
+
+cdef bint look_ahead_each(const Env* env, Env* scratch, int horizon, const Chooser* chooser, const uint32_t* masks,
+                          int count, double* cost, double* cost_s) noexcept nogil:
+    cdef Situation situation
+    cdef Choice choice
+    cdef int k
+    for k in range(count):
+        if not _branch(env, scratch, masks[k], horizon):
+            return False
+        while not scratch.over:
+            env_situation(scratch, &situation)
+            choose(chooser, ITP_NATIVE, NULL, &situation, &scratch.paths, &scratch.demand, &scratch.turn, NULL,
+                   &choice)
+            env_step(scratch, &choice)
+            if scratch.out_of_memory:
+                return False
+        cost[k] = scratch.cost
+        cost_s[k] = scratch.cost_s
+    return True

@@ -48,7 +48,7 @@ cdef void choose_for(Env* env, int rule, Deadlines deadlines, Choice* out) noexc
         chooser.order = env.setting.order
         chooser.deadlines = deadlines
         chooser.epsilon = 0.0
-        choose(&chooser, ITP_HEURISTIC, NULL, &env.paths, &env.demand, &env.turn, NULL, out)
+        choose(&chooser, ITP_HEURISTIC, NULL, NULL, &env.paths, &env.demand, &env.turn, NULL, out)
         return
     out.split = WATER_FILLING
     out.source = ITP_HEURISTIC

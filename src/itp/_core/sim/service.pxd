@@ -19,6 +19,8 @@ cdef void draw_loss(Env* env, int slot, int i) noexcept nogil
 cdef void complete_task(Env* env, int slot) noexcept nogil
 # Bytes served before a task of this size and class that arrives now.
 cdef double bytes_ahead(Env* env, int i, double size_bytes, int klass) noexcept nogil
+# All bytes that are left on a stream.
+cdef double bytes_waiting(const Env* env, int i) noexcept nogil
 
 
 cdef inline double reference_s(const Env* env, int64_t size_bytes) noexcept nogil:

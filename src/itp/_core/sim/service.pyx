@@ -34,7 +34,7 @@ from itp._core.sim.flow cimport (
 )
 from itp._core.order cimport ORDER_AGEING_S, SRPT, Rank, served_before, served_before_newcomer
 from itp._core.reward cimport Outcome, Terms, reward_terms, weighted
-from itp._core.state cimport StreamMetrics, set_bandwidth, set_latency
+from itp._core.state cimport StreamMetrics, note_bandwidth, note_time, set_latency
 from itp._core.sim.world cimport JITTER, LOSS, MEASUREMENT, TAIL_LOSS, PathSpec, per_link
 
 cdef double _SMOOTHING = 0.25                   # weight of a new sample in what is known of a stream
@@ -203,6 +203,15 @@ cdef void come_of_age(Env* env, int i) noexcept nogil:
             s.aged_s = aged_s
         k = chunk_of(env, k, i).next
     schedule(env, i)
+
+
+cdef double bytes_waiting(const Env* env, int i) noexcept nogil:
+    cdef const Stream* s = env.streams + i
+    cdef double left
+    if s.serving < 0:
+        return 0.0
+    left = chunk_of(env, s.serving, i).left - s.rate_Bps * (env.now_s - s.since_s)
+    return s.waiting + (left if left > 0.0 else 0.0)
 
 
 cdef double bytes_ahead(Env* env, int i, double size_bytes, int klass) noexcept nogil:
@@ -421,10 +430,10 @@ cdef void _delivered(Env* env, int i, int slot) noexcept nogil:
     task.resent += chunk.resent
     # In slow start the sender sees less than the path can do, and knows.
     if not in_slow_start(s):
-        set_bandwidth(known, known.bandwidth_Bps + _SMOOTHING * (
-            s.rate_Bps * exp(env.workload.estimate_noise
-                             * draw_bell(draw_key(env.seed, per_link(MEASUREMENT, i)), number))
-            - known.bandwidth_Bps))
+        note_bandwidth(known, s.rate_Bps * exp(env.workload.estimate_noise
+                                               * draw_bell(draw_key(env.seed, per_link(MEASUREMENT, i)), number)),
+                       _SMOOTHING, env.now_s)
+    note_time(known, finish_s - task.arrival.at_s, task.expected_s, _SMOOTHING)
     set_latency(known, known.latency_s + _SMOOTHING * (delay_s + standing_queue_s(env, i) - known.latency_s))
     known.success_rate += _SMOOTHING * (
         <double>chunk.bytes / <double>(chunk.bytes + chunk.resent) - known.success_rate)
@@ -466,6 +475,7 @@ cdef void complete_task(Env* env, int slot) noexcept nogil:
     env.step_reward += task.reward
     if env.tracks_cost:
         env.cost += log(latency_s / reference_s(env, task.arrival.size_bytes))
+        env.cost_s += latency_s
     env.completed += 1
     env.in_flight -= 1
     env.stealing -= task.steals

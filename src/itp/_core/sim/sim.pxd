@@ -2,6 +2,7 @@
 from libc.stdint cimport uint64_t
 
 from itp._core.choose cimport Choice
+from itp._core.features cimport Situation
 from itp._core.sim.env cimport Env, Setting
 from itp._core.sim.world cimport LinkSpec, PathSpec, WorkloadSpec
 
@@ -27,5 +28,7 @@ cdef size_t env_saved_bytes(const Env* env) noexcept nogil
 cdef void env_save(const Env* env, char* to) noexcept nogil
 cdef Py_ssize_t env_load(Env* env, const LinkSpec* links, const PathSpec* paths, const WorkloadSpec* workload,
                          const char* saved, size_t size) noexcept nogil
+# What the waiting task sees beside paths and demand; it points into `env`.
+cdef void env_situation(const Env* env, Situation* out) noexcept nogil
 # Links that nobody uses are not followed; bring all to the present.
 cdef void env_sync_links(Env* env) noexcept nogil

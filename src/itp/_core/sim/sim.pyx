@@ -24,11 +24,13 @@ from itp._core.sim.flow cimport (
     schedule,
     warm_up,
 )
+from itp._core.features cimport Situation
 from itp._core.heuristic cimport split_chunks
 from itp._core.order cimport priority_class
 from itp._core.sim.link cimport Link, link_advance, link_attach, link_start
 from itp._core.sim.service cimport (
     bytes_ahead,
+    bytes_waiting,
     chunk_done,
     come_of_age,
     complete_task,
@@ -39,6 +41,7 @@ from itp._core.sim.service cimport (
     resume,
 )
 from itp._core.state cimport Paths, StreamMetrics, assemble_state, popcount, set_bandwidth, set_latency
+from itp._core.workload cimport workload_add, workload_reset
 from itp._core.sim.world cimport PRIOR, LinkSpec, PathSpec, WorkloadSpec, draw_arrival, per_link
 
 cdef double _NO_PROGRESS_S = 3600.0             # tasks that get nothing for so long are given up
@@ -208,9 +211,22 @@ cdef void _observe(Env* env) noexcept nogil:
         paths.delay_s[i] = ahead_s + known.latency_s
         paths.congestion[i] = ahead_s / (ahead_s + 1.0)
         paths.rate_Bps[i] = known.bandwidth_Bps * known.success_rate
+        env.backlog_s[i] = bytes_waiting(env, i) / known.bandwidth_Bps
     if paths.up == 0:
         # Somebody has to carry it, and nobody knows who will be the first to return.
         paths.up = (<uint32_t>1 << n) - 1
+
+
+cdef void env_situation(const Env* env, Situation* out) noexcept nogil:
+    cdef double day = env.workload.day_start + env.now_s / env.workload.day_s
+    out.metrics = env.metrics
+    out.workload = &env.history
+    memcpy(out.backlog_s, env.backlog_s, sizeof(out.backlog_s))
+    out.now_s = env.now_s
+    out.in_flight = env.in_flight
+    out.day = day - floor(day)
+    out.preference = env.preference
+    out.order = env.setting.order
 
 
 cdef void _show(Env* env, bint last) noexcept nogil:
@@ -264,6 +280,7 @@ cdef void _admit(Env* env, const Choice* choice) noexcept nogil:
     if env.vectors != NULL and env.state != NULL:
         memcpy(env.vectors + 2 * slot * dim, env.state, dim * sizeof(float))
     env.last_slot = slot
+    workload_add(&env.history, <double>env.arrival.size_bytes, env.arrival.at_s)
     env.decided += 1
     env.in_flight += 1
     env.stealing += task.steals
@@ -402,6 +419,7 @@ cdef void env_begin(Env* env, const LinkSpec* links, const PathSpec* paths, cons
     env.delivered_bytes = env.resent_bytes = env.sent_bytes = 0
     env.decided = env.completed = env.in_flight = env.stealing = 0
     env.turn = 0
+    workload_reset(&env.history)
     env.n_tasks = setting.n_tasks
     env.tracks_cost = False
     env.over = env.out_of_memory = False
@@ -433,6 +451,7 @@ cdef void env_begin(Env* env, const LinkSpec* links, const PathSpec* paths, cons
         nominal_Bps = links[i].rate_Bps * (1.0 - links[i].load)
         if s.loss_limit_Bps < nominal_Bps:
             nominal_Bps = s.loss_limit_Bps
+        memset(env.metrics + i, 0, sizeof(StreamMetrics))
         set_bandwidth(env.metrics + i, nominal_Bps * exp(
             2.0 * workload.estimate_noise * draw_bell(draw_key(seed, per_link(PRIOR, i)), 0)))
         set_latency(env.metrics + i, s.delay_s)
