@@ -10,9 +10,9 @@ from scipy import stats
 
 import itp.sim.scenario
 from itp import ScenarioError
+from itp._core.sim.world import SIZE_KINDS
 from itp.sim.scenario import FAMILIES, LINK, PATH, WORKLOAD, load
 from itp.sim.scenario.capacity import mean_size_bytes
-from itp.sim.scenario.workload import SIZE_KINDS
 
 pytestmark = pytest.mark.core
 
@@ -339,7 +339,7 @@ def test_workload_defaults_and_keys():
         86400,
         0,
     ]
-    assert [asked[key] for key in ("estimate_noise", "stall_timeout_s", "warm", "periodic")] == [
+    assert [asked[key] for key in ("estimate_noise", "stall_timeout_s", "warm", "arrivals")] == [
         0.1,
         0.5,
         1,
@@ -365,7 +365,7 @@ def test_workload_defaults_and_keys():
     ]
     assert [asked[key] for key in ("deadline_low", "deadline_high", "day_s")] == [1, 3, 60]
     assert 0.5 < asked["day_start"] < 0.6
-    assert [asked[key] for key in ("estimate_noise", "stall_timeout_s", "warm", "periodic")] == [0, 2, 0, 1]
+    assert [asked[key] for key in ("estimate_noise", "stall_timeout_s", "warm", "arrivals")] == [0, 2, 0, 1]
 
 
 def test_explicit_tasks():

@@ -160,7 +160,6 @@ BAD = [
     ({"paths": [RATE], "sysctl": [1]}, "sysctl"),
     ({"families": []}, "families = []"),
     ({"families": ["homogeneous", "nowhere"]}, "nowhere: no such file"),
-    ({"families": ["mixed"]}, "families[1]: is a mixture itself"),
     (
         {"families": ["homogeneous"], "paths": [RATE]},
         "paths: a mixture of families leaves this to its members",

@@ -205,7 +205,9 @@ def _scenarios(args: argparse.Namespace) -> list[scenario.Scenario]:
 def _takes(name: str, key: str, path: Path) -> bool:
     """Whether a scenario names a file of this kind."""
     try:
-        scenario.load(name, **{key: path})
+        scenario.load(
+            name, trace=path if key == "trace" else None, regions=path if key == "regions" else None
+        )
     except ScenarioError as error:
         if f"names no {key}" not in str(error):
             raise

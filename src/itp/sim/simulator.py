@@ -67,8 +67,9 @@ class Simulator:
         The worlds, instead of `n_envs` and `seed`.
     service_order : {"fifo", "srpt"}, optional
         Instead of the scenario's own; ``srpt`` streams also steal work from each other.
-    load, tasks : optional
-        Instead of the scenario's own: offered load as a share of capacity, tasks an episode.
+    load, tasks, n_streams : optional
+        Instead of the scenario's own: offered load as a share of capacity, tasks an episode, number of
+        paths (of a scenario whose `paths` is a number).
     threads : int
         The environments are divided among so many threads; results do not depend on it.
     min_chunk_bytes : int
@@ -111,13 +112,16 @@ class Simulator:
         service_order: str | None = None,
         load: float | None = None,
         tasks: int | None = None,
+        n_streams: int | None = None,
         threads: int = 1,
         min_chunk_bytes: int = MIN_CHUNK_BYTES,
         reward_weights: RewardWeights | None = None,
         keep_states: bool = False,
         record_timeline: bool = False,
     ) -> None:
-        self.scenario = _scenario(scenario).with_options(service_order=service_order, load=load, tasks=tasks)
+        self.scenario = _scenario(scenario).with_options(
+            service_order=service_order, load=load, tasks=tasks, n_streams=n_streams
+        )
         if seeds is None:
             n_envs = count("n_envs", n_envs)
             seed = first_seed(seed, n_envs)
@@ -139,6 +143,7 @@ class Simulator:
             worlds.rows,
             worlds.outages,
             worlds.tasks,
+            worlds.sizes,
             n_tasks=worlds.n_tasks,
             service_order=worlds.service_order,
             stealing=worlds.stealing,

@@ -22,6 +22,7 @@ class Batch:
         rows: NDArray[np.float64],
         outages: NDArray[np.float64],
         tasks: NDArray[np.float64],
+        sizes: NDArray[np.float64],
         *,
         n_tasks: int,
         service_order: str,

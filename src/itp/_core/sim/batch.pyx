@@ -118,8 +118,8 @@ cdef class Batch:
     links, paths, workloads, seeds : ndarray
         LINK[n_envs, n_links], PATH[n_envs, n], WORKLOAD[n_envs], uint64[n_envs]: the worlds; checked
         by whoever samples them.
-    rows, outages, tasks : ndarray
-        float64[., 5], [., 2] and [., 4], shared by all worlds.
+    rows, outages, tasks, sizes : ndarray
+        float64[., 5], [., 2], [., 4] and [.], shared by all worlds.
     n_tasks : int
         Decisions of an episode.
     service_order : {"fifo", "srpt"}
@@ -138,14 +138,15 @@ cdef class Batch:
     environments; nothing else may run beside them.
     """
 
-    def __cinit__(self, links, paths, workloads, seeds, rows, outages, tasks, *, n_tasks, service_order,
-                  stealing, min_chunk_bytes, RewardWeights weights not None, keep_states=False,
+    def __cinit__(self, links, paths, workloads, seeds, rows, outages, tasks, sizes, *, n_tasks,
+                  service_order, stealing, min_chunk_bytes, RewardWeights weights not None, keep_states=False,
                   record_timeline=False):
         cdef Py_ssize_t i
         cdef Setting* setting = &self.setting
         cdef const double[:, ::1] row_table = rows
         cdef const double[:, ::1] outage_table = outages
         cdef const double[:, ::1] task_table = tasks
+        cdef const double[::1] size_table = sizes
         self.n_envs = len(seeds)
         if links.dtype != _LINK or paths.dtype != _PATH or workloads.dtype != _WORKLOAD:
             raise TypeError("links, paths and workloads must be of the types LINK, PATH and WORKLOAD")
@@ -155,7 +156,7 @@ cdef class Batch:
             raise ValueError("expected 1 to 16 paths, and at least as many links")
         if row_table.shape[1] != 5 or outage_table.shape[1] != 2 or task_table.shape[1] != 4:
             raise ValueError("expected tables of 5, 2 and 4 columns")
-        self.tables = (rows, outages, tasks)
+        self.tables = (rows, outages, tasks, sizes)
         self.weights = weights
         self.links = np.array(links)
         self.paths = np.array(paths)
@@ -177,6 +178,7 @@ cdef class Batch:
         setting.rows = <const Row*>&row_table[0, 0] if row_table.shape[0] else NULL
         setting.outages = <const Outage*>&outage_table[0, 0] if outage_table.shape[0] else NULL
         setting.tasks = <const ExplicitTask*>&task_table[0, 0] if task_table.shape[0] else NULL
+        setting.sizes = &size_table[0] if size_table.shape[0] else NULL
         self.states = np.zeros((self.n_envs, setting.state_dim), dtype=np.float32)
         self.state_of = self.states
         self.stride = env_bytes(setting)

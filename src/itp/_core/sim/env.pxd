@@ -104,6 +104,7 @@ ctypedef struct Setting:
     const Row* rows
     const Outage* outages
     const ExplicitTask* tasks
+    const double* sizes         # recorded ones
 
 ctypedef struct Env:
     const Setting* setting

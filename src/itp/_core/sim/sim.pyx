@@ -374,8 +374,8 @@ cdef void _advance(Env* env) noexcept nogil:
     cdef bint arriving = env.decided < env.n_tasks
     cdef double next_s
     if arriving:
-        draw_arrival(env.workload, env.setting.tasks, env.seed, env.decided, env.now_s, env.reference,
-                     &env.arrival)
+        draw_arrival(env.workload, env.setting.tasks, env.setting.sizes, env.seed, env.decided, env.now_s,
+                     env.reference, &env.arrival)
     else:
         env.checked_s = env.now_s
         env.checked_unsent = INFINITY

@@ -8,6 +8,14 @@ cdef enum SizeKind:
     LOGNORMAL = 2
     PARETO = 3
     LOG_UNIFORM = 4
+    TWO_HUMPED = 5
+    RECORDED = 6
+
+cdef enum ArrivalKind:
+    POISSON = 0
+    PERIODIC = 1
+    BURSTY = 2
+    DAILY = 3
 
 cdef enum CongestionControl:
     CUBIC = 0
@@ -49,13 +57,25 @@ ctypedef struct PathSpec:
 
 # What is asked of the streams.
 ctypedef struct WorkloadSpec:
-    double arrivals_per_s
-    int64_t periodic            # evenly spaced instead of Poisson
-    int64_t size_kind
-    double size_a
+    double arrivals_per_s       # on average
+    int64_t arrivals            # of ArrivalKind
+    double short_gap_s          # BURSTY: mean gaps between tasks, short and long ...
+    double long_gap_s
+    double long_gap_share       # ... and the share of the long ones
+    double off_s                # mean length of a pause
+    double off_share            # of the time; an episode begins at any time
+    double swing                # DAILY: amplitude of the rate, as a fraction of its mean
+    double swing_peak           # when it is highest, as a fraction of the day
+    int64_t size_kind           # of SizeKind
+    double size_a               # the kind's parameters, see _size
     double size_b
+    double size_c
+    double size_d
+    double size_e
     double size_min
     double size_max
+    int64_t size_first          # RECORDED: which rows of the table of sizes
+    int64_t size_count
     double priority_low
     double priority_high
     double urgent               # share of the tasks whose priority is from 0.75 to 1 instead
@@ -111,6 +131,9 @@ cdef enum Process:
     JITTER = 11
     PRIOR = 12
     ROUND_LOSS = 13
+    HUMP = 14
+    GAP = 15
+    FIRST_GAP = 16
 
 
 cdef inline uint64_t per_link(int process, int link) noexcept nogil:
@@ -119,5 +142,6 @@ cdef inline uint64_t per_link(int process, int link) noexcept nogil:
 
 
 # Task `index` of the world `seed`; its time counts from the previous one's, `last_s`.
-cdef void draw_arrival(const WorkloadSpec* spec, const ExplicitTask* explicit_tasks, uint64_t seed,
-                       int64_t index, double last_s, const double* reference, Arrival* out) noexcept nogil
+cdef void draw_arrival(const WorkloadSpec* spec, const ExplicitTask* explicit_tasks,
+                       const double* recorded_sizes, uint64_t seed, int64_t index, double last_s,
+                       const double* reference, Arrival* out) noexcept nogil

@@ -1,5 +1,5 @@
 """What one simulated world is made of, and the tasks that arrive in it."""
-from libc.math cimport INFINITY, M_PI, cos, exp, log, log1p, pow, sqrt
+from libc.math cimport INFINITY, M_PI, cos, exp, fabs, log, log1p, pow, sin, sqrt
 from libc.stdint cimport int64_t, uint64_t
 
 from itp._core.counter cimport draw_exponential, draw_key, draw_uniform
@@ -22,12 +22,14 @@ PATH = _record(
     integers="cc shared outage_first outage_count",
 )
 WORKLOAD = _record(
-    "arrivals_per_s periodic size_kind size_a size_b size_min size_max priority_low priority_high urgent "
-    "deadline_share deadline_low deadline_high day_s day_start estimate_noise stall_timeout_s warm "
-    "task_first task_count",
-    integers="periodic size_kind warm task_first task_count",
+    "arrivals_per_s arrivals short_gap_s long_gap_s long_gap_share off_s off_share swing swing_peak "
+    "size_kind size_a size_b size_c size_d size_e size_min size_max size_first size_count "
+    "priority_low priority_high urgent deadline_share deadline_low deadline_high day_s day_start "
+    "estimate_noise stall_timeout_s warm task_first task_count",
+    integers="arrivals size_kind size_first size_count warm task_first task_count",
 )
-SIZE_KINDS = ("fixed", "exponential", "lognormal", "pareto", "log_uniform")
+SIZE_KINDS = ("fixed", "exponential", "lognormal", "pareto", "log_uniform", "two_humped", "recorded")
+ARRIVAL_KINDS = ("poisson", "periodic", "bursty", "daily")
 CONGESTION_CONTROLS = ("cubic", "bbr")
 
 
@@ -41,7 +43,8 @@ def _check_layout():
 _check_layout()
 
 
-cdef double _size(const WorkloadSpec* spec, uint64_t seed, int64_t index) noexcept nogil:
+cdef double _size(const WorkloadSpec* spec, const double* recorded, uint64_t seed,
+                  int64_t index) noexcept nogil:
     cdef uint64_t key = draw_key(seed, SIZE)
     cdef double u, low, size
     if spec.size_kind == FIXED:
@@ -55,8 +58,17 @@ cdef double _size(const WorkloadSpec* spec, uint64_t seed, int64_t index) noexce
         low = spec.size_min
         u = draw_uniform(key, index) * (1.0 - pow(low / spec.size_max, spec.size_b))
         size = low * exp(-log1p(-u) / spec.size_b)
-    else:
+    elif spec.size_kind == LOG_UNIFORM:
         size = spec.size_min * exp(draw_uniform(key, index) * log(spec.size_max / spec.size_min))
+    elif spec.size_kind == TWO_HUMPED:
+        size = _normal(key, index)
+        if draw_uniform(draw_key(seed, HUMP), index) < spec.size_e:
+            size = spec.size_c * exp(spec.size_d * size)
+        else:
+            size = spec.size_a * exp(spec.size_b * size)
+    else:
+        u = draw_uniform(key, index) * <double>spec.size_count
+        size = spec.size_a * recorded[spec.size_first + <int64_t>u]
     if not size > spec.size_min:
         return spec.size_min
     return size if size < spec.size_max else spec.size_max
@@ -68,9 +80,70 @@ cdef double _normal(uint64_t key, int64_t index) noexcept nogil:
     return radius * cos(2.0 * M_PI * draw_uniform(key, 2 * <uint64_t>index + 1))
 
 
-cdef void draw_arrival(const WorkloadSpec* spec, const ExplicitTask* explicit_tasks, uint64_t seed,
-                       int64_t index, double last_s, const double* reference,
-                       Arrival* out) noexcept nogil:
+cdef double _bursty_gap_s(const WorkloadSpec* spec, uint64_t seed, int64_t index) noexcept nogil:
+    """From one task to the next of a Poisson process that is on and off for exponential times.
+
+    Such gaps are independent, and exponential of one of two means (Kuczura, "The interrupted Poisson
+    process as an overflow process", Bell System Technical Journal 52, 1973).
+    """
+    cdef double gap_s = draw_exponential(draw_key(seed, INTERARRIVAL), index)
+    cdef uint64_t key
+    if draw_uniform(draw_key(seed, GAP), index) < spec.long_gap_share:
+        gap_s *= spec.long_gap_s
+    else:
+        gap_s *= spec.short_gap_s
+    if index == 0:
+        key = draw_key(seed, FIRST_GAP)
+        if draw_uniform(key, 0) < spec.off_share:
+            gap_s += spec.off_s * draw_exponential(key, 1)
+    return gap_s
+
+
+cdef double _daily_s(const WorkloadSpec* spec, double last_s, double wanted_s) noexcept nogil:
+    """When the rate, which swings with the time of day, has carried `wanted_s` mean gaps since `last_s`.
+
+    The integral of the rate is inverted by Newton's method, kept within a bracket.
+    """
+    cdef double pace = 2.0 * M_PI / spec.day_s
+    cdef double phase = 2.0 * M_PI * (spec.day_start - spec.swing_peak)
+    cdef double reach_s = spec.swing / pace
+    # Time plus swing: between two times it grows as the integral of 1 + swing cos(...).
+    cdef double start = reach_s * sin(pace * last_s + phase)
+    cdef double low_s = last_s, high_s = last_s + wanted_s + 2.0 * reach_s
+    cdef double at_s = last_s + wanted_s, error_s, rate
+    cdef int _k
+    for _k in range(60):
+        error_s = (at_s - last_s) + reach_s * sin(pace * at_s + phase) - start - wanted_s
+        if error_s > 0.0:
+            high_s = at_s
+        else:
+            low_s = at_s
+        if fabs(error_s) <= 1e-12 * wanted_s + 4e-16 * (at_s + reach_s):
+            break
+        rate = 1.0 + spec.swing * cos(pace * at_s + phase)
+        at_s -= error_s / rate if rate > 1e-9 else 0.0
+        if not low_s < at_s < high_s:
+            at_s = 0.5 * (low_s + high_s)
+            if not low_s < at_s < high_s:
+                break
+    return at_s
+
+
+cdef double _arrival_s(const WorkloadSpec* spec, uint64_t seed, int64_t index, double last_s) noexcept nogil:
+    cdef double gap_s
+    if spec.arrivals == PERIODIC:
+        return last_s + 1.0 / spec.arrivals_per_s
+    if spec.arrivals == BURSTY:
+        return last_s + _bursty_gap_s(spec, seed, index)
+    gap_s = draw_exponential(draw_key(seed, INTERARRIVAL), index) / spec.arrivals_per_s
+    if spec.arrivals == DAILY:
+        return _daily_s(spec, last_s, gap_s)
+    return last_s + gap_s
+
+
+cdef void draw_arrival(const WorkloadSpec* spec, const ExplicitTask* explicit_tasks,
+                       const double* recorded_sizes, uint64_t seed, int64_t index, double last_s,
+                       const double* reference, Arrival* out) noexcept nogil:
     """reference: latency_s and total rate_Bps, of which the task's reference time is made."""
     cdef const ExplicitTask* given
     cdef double slack, u
@@ -81,11 +154,8 @@ cdef void draw_arrival(const WorkloadSpec* spec, const ExplicitTask* explicit_ta
         out.priority = given.priority
         out.deadline_s = given.deadline_s
         return
-    if spec.periodic:
-        out.at_s = last_s + 1.0 / spec.arrivals_per_s
-    else:
-        out.at_s = last_s + draw_exponential(draw_key(seed, INTERARRIVAL), index) / spec.arrivals_per_s
-    out.size_bytes = <int64_t>_size(spec, seed, index)
+    out.at_s = _arrival_s(spec, seed, index, last_s)
+    out.size_bytes = <int64_t>_size(spec, recorded_sizes, seed, index)
     if out.size_bytes < 1:
         out.size_bytes = 1
     u = draw_uniform(draw_key(seed, PRIORITY), index)

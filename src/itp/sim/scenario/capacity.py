@@ -61,6 +61,18 @@ def mean_size_bytes(kind: str, a: Floats, b: Floats, low: Floats, high: Floats) 
     return low * _growth(ratio, 1.0 - b) / _growth(ratio, -b)
 
 
+def mean_of_clipped(values: Floats, scale: Floats, low: Floats, high: Floats) -> Floats:
+    """Mean of ascending `values` times each `scale`, clipped to [`low`, `high`]."""
+    table, index = _unique((scale, low, high))
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    factor, least, most = table.T
+    below = np.searchsorted(values, least / factor)
+    above = np.maximum(np.searchsorted(values, most / factor), below)
+    inside = factor * (sums[above] - sums[below])
+    mean: Floats = (least * below + inside + most * (len(values) - above)) / len(values)
+    return mean[index]
+
+
 def _growth(ratio: Floats, power: Floats) -> Floats:
     """(e^(power ratio) - 1) / (power ratio): the mean of e^(power t), t uniform in [0, ratio]."""
     x = power * ratio

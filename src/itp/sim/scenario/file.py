@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ MAX_STREAMS = 16
 MAX_SHARED = 16
 SIDES = ("ab", "ba")
 TOP_KEYS = names(
-    "name about seed mtu n_streams service_order stealing tasks shuffle total_mbit sysctl base defaults "
-    "paths shared background workload families"
+    "name about seed mtu n_streams service_order stealing tasks shuffle total_mbit rate_spread clock "
+    "sysctl base defaults paths shared background workload families"
 )
 _RATE = Range("Mbit/s", 0.0, 1e6, above=True)
+_TOTAL = Range("Mbit/s", 0.0, MAX_STREAMS * 1e6, above=True)
+_SPREAD = Range("times the slowest rate", 1.0, 1e6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,15 @@ class Spec:
         The shared link of each path, or -1.
     shuffle : bool
         Whether each seed puts the paths in an order of its own.
-    rows, outages : float64 (R, 5), (O, 2)
-        Read-only tables that links and paths point into.
+    rate_spread : Number or None
+        The paths' own rates are multiplied by numbers from 1 to this, log-uniform and each path's own.
+    clock : {"seconds", "tasks"}
+        What times of cross traffic, random outages and day are in: tasks are the mean one's size over what
+        all paths carry together.
+    shared_counts : tuple of int or None
+        How many paths each shared link takes; None: neither paths nor links may be other ones.
+    rows, outages, sizes : float64 (R, 5), (O, 2), (S,)
+        Read-only tables that links, paths and workload point into.
     """
 
     file: str
@@ -74,21 +83,26 @@ class Spec:
     background: tuple[Background, ...]
     shuffle: bool
     total_mbit: Number | None
+    rate_spread: Number | None
+    clock: str
+    shared_counts: tuple[int, ...] | None
     workload: Workload
     rows: Floats
     outages: Floats
+    sizes: Floats
 
 
 def read_spec(whole: Node, top: dict[str, Node], base: Path, workload: Mapping[str, Node]) -> Spec:
     """The family of worlds that a file describes; what `workload` says counts more than the file's own."""
+    workload_base = Path(workload["size"].file).parent if "size" in workload else None
     if "base" in top:
         base = base / top["base"].text("a folder")
     mtu = top["mtu"].integer("bytes", 576, 65535) if "mtu" in top else 1500
-    own = _path_nodes(whole, top)
+    own, alike = _path_nodes(whole, top)
     defaults = read_level(top["defaults"], base, mtu) if "defaults" in top else Level()
-    member_of, shared_nodes = _shared_nodes(top, len(own))
+    member_of, shared_nodes, shared_counts = _shared_nodes(top, len(own))
     own_workload = top["workload"].table(WORKLOAD_KEYS) if "workload" in top else {}
-    rows, outages = RowTable(5), RowTable(2)
+    rows, outages, sizes = RowTable(5), RowTable(2), RowTable(1)
     paths = []
     for i, node in enumerate(own):
         level = read_level(node, base, mtu)
@@ -115,7 +129,12 @@ def read_spec(whole: Node, top: dict[str, Node], base: Path, workload: Mapping[s
         }
         for side in SIDES:
             if not sides[side].has_rate:
-                raise node.refuse("rate_mbit is missing (or trace)")
+                raise node.refuse("rate_mbit is missing (or rate_share, or trace)")
+            for i in (i for i, member in enumerate(member_of) if member == k):
+                if "rate_share" in sides[side].numbers and not paths[i][side].has_rate:
+                    raise node.refuse(
+                        f"rate_share needs a rate of its own on every path; paths[{i + 1}] has none"
+                    )
         shared.append(sides)
     return Spec(
         file=whole.file,
@@ -126,45 +145,90 @@ def read_spec(whole: Node, top: dict[str, Node], base: Path, workload: Mapping[s
         member_of=member_of,
         background=_background(top, member_of),
         shuffle=top["shuffle"].flag() if "shuffle" in top else False,
-        total_mbit=_total(top, paths),
-        workload=read_workload({**own_workload, **workload}, whole),
+        total_mbit=_of_own_rates(top, "total_mbit", _TOTAL, paths),
+        rate_spread=_of_own_rates(top, "rate_spread", _SPREAD, paths),
+        clock=top["clock"].word(("seconds", "tasks")) if "clock" in top else "seconds",
+        shared_counts=shared_counts if alike and "background" not in top else None,
+        workload=read_workload({**own_workload, **workload}, whole, workload_base or base, sizes),
         rows=rows.array(),
         outages=outages.array(),
+        sizes=sizes.array().reshape(-1),
     )
 
 
-def _path_nodes(whole: Node, top: dict[str, Node]) -> list[Node]:
+def with_streams(spec: Spec, node: Node, n: int) -> Spec:
+    """The same family with `n` paths, which `node` asks for."""
+    if n == len(spec.paths):
+        return spec
+    if spec.shared_counts is None:
+        raise node.fail(
+            f"{len(spec.paths)}, the number of paths in {spec.file}: only a scenario whose paths are a "
+            "number, and that speaks of no single path, may have any other"
+        )
+    sides_of = spec.paths[0]
+    paths = tuple(
+        {side: replace(link, place=f"paths[{i + 1}]") for side, link in sides_of.items()} for i in range(n)
+    )
+    return replace(spec, paths=paths, member_of=_consecutive(spec.shared_counts, n))
+
+
+def _consecutive(counts: tuple[int, ...], n: int) -> tuple[int, ...]:
+    """The shared link of each of `n` paths, when each link takes so many of those that are left."""
+    member_of = [k for k, count in enumerate(counts) for _ in range(count)]
+    return tuple([*member_of, *[-1] * n][:n])
+
+
+def _path_nodes(whole: Node, top: dict[str, Node]) -> tuple[list[Node], bool]:
+    """The tables of the paths, and whether they are empty: the defaults say it all."""
     n = top["n_streams"].integer("streams", 1, MAX_STREAMS) if "n_streams" in top else None
-    if "paths" not in top:
-        if n is None:
-            raise whole.refuse("paths is missing: expected one to 16 [[paths]]")
-        return [Node({}, whole.file, f"paths[{i + 1}]") for i in range(n)]
-    own = top["paths"].items(f"a list of 1 to {MAX_STREAMS} paths", 1, MAX_STREAMS)
+    paths = top.get("paths")
+    if paths is None and n is None:
+        raise whole.refuse("paths is missing: expected one to 16 [[paths]], or their number")
+    if paths is not None and isinstance(paths.value, (list, tuple)):
+        own = paths.items(f"a list of 1 to {MAX_STREAMS} paths", 1, MAX_STREAMS)
+        empty = False
+    else:
+        count = n if paths is None else number_of_paths(paths)
+        own = [Node({}, whole.file, f"paths[{i + 1}]") for i in range(count or 0)]
+        empty = True
     if n is not None and n != len(own):
         raise top["n_streams"].fail(f"{len(own)}, the number of paths (it may be left out)")
-    return own
+    return own, empty
 
 
-def _shared_nodes(top: dict[str, Node], n: int) -> tuple[tuple[int, ...], list[Node]]:
-    """The shared link of each path, and the tables of the shared links."""
+def number_of_paths(node: Node) -> int:
+    """From 1 to 16."""
+    return node.integer("a list of paths, or their number", 1, MAX_STREAMS)
+
+
+def _shared_nodes(top: dict[str, Node], n: int) -> tuple[tuple[int, ...], list[Node], tuple[int, ...] | None]:
+    """The shared link of each path, the tables of the shared links, and how many paths each link takes.
+
+    The last is None if one of them lists its paths.
+    """
     member_of = [-1] * n
     nodes = (
         top["shared"].items(f"a list of at most {MAX_SHARED} shared links", 0, MAX_SHARED)
         if "shared" in top
         else []
     )
+    counts = []
     for k, node in enumerate(nodes):
         if not isinstance(node.value, Mapping) or "paths" not in node.value:
             raise node.fail("a table with paths, the numbers of those that share this link")
-        members = Node(node.value["paths"], node.file, f"{node.key}.paths").items(
-            "a list of numbers of paths", 1, n
-        )
-        for member in members:
+        listed = Node(node.value["paths"], node.file, f"{node.key}.paths")
+        expected = "a list of numbers of paths, or how many share this link"
+        if not isinstance(listed.value, (list, tuple)):
+            counts.append(listed.integer(expected, 1, MAX_STREAMS))
+            for i in [i for i in range(n) if member_of[i] < 0][: counts[-1]]:
+                member_of[i] = k
+            continue
+        for member in listed.items(expected, 1, n):
             i = member.integer("the number of a path, counted from 1", 1, n) - 1
             if member_of[i] >= 0:
                 raise member.refuse(f"path {i + 1} already shares link {member_of[i] + 1}; it can share one")
             member_of[i] = k
-    return tuple(member_of), nodes
+    return tuple(member_of), nodes, tuple(counts) if len(counts) == len(nodes) else None
 
 
 def _sysctl(top: dict[str, Node]) -> Mapping[str, Any]:
@@ -178,16 +242,19 @@ def _sysctl(top: dict[str, Node]) -> Mapping[str, Any]:
     return dict(node.value)
 
 
-def _total(top: dict[str, Node], paths: list[dict[str, Link]]) -> Number | None:
-    if "total_mbit" not in top:
+def _of_own_rates(
+    top: dict[str, Node], key: str, allowed: Range, paths: list[dict[str, Link]]
+) -> Number | None:
+    """A number that changes the rates of all paths, which must have rates to change."""
+    if key not in top:
         return None
     for i, sides in enumerate(paths, 1):
         for link in sides.values():
             if not link.has_rate or not all(math.isnan(block.mean_Bps) for block in link.blocks):
-                raise top["total_mbit"].refuse(
+                raise top[key].refuse(
                     f"needs a rate_mbit or regions on every path; paths[{i}] has other rates"
                 )
-    return top["total_mbit"].number(_RATE)
+    return top[key].number(allowed)
 
 
 def _background(top: dict[str, Node], member_of: tuple[int, ...]) -> tuple[Background, ...]:

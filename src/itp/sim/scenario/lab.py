@@ -13,7 +13,7 @@ from itp.sim.scenario.capacity import MAX_LOAD
 from itp.sim.scenario.draws import Floats, Seeds, uniform
 from itp.sim.scenario.file import SIDES, Spec
 from itp.sim.scenario.links import MAX_OUTAGES, Link, goodput_Bps, merged
-from itp.sim.scenario.sampling import Drawn, draw, draw_workload, value
+from itp.sim.scenario.sampling import Drawn, draw, draw_worlds, in_units, value
 
 _MAX_ROWS = 100_000
 
@@ -21,10 +21,12 @@ _MAX_ROWS = 100_000
 def lab_scenario(spec: Spec, seeds: Seeds, name: str, about: str, horizon_s: float) -> dict[str, Any]:
     """The JSON of the world of the one seed in `seeds`; see `Scenario.wanlab`."""
     n = len(spec.paths)
-    drawn = {side: draw(spec, seeds, side) for side in SIDES}
-    order = drawn["ab"].order[0]
-    workload = draw_workload(spec, seeds, np.ones(1))[0]
-    day = float(workload["day_s"]), float(workload["day_start"])
+    forth, _, workload, unit_s = draw_worlds(spec, seeds)
+    back = draw(spec, seeds, "ba")
+    in_units(back, unit_s)
+    drawn = {"ab": forth, "ba": back}
+    order = forth.order[0]
+    day = float(workload["day_s"][0]), float(workload["day_start"][0])
     paths: list[dict[str, Any]] = []
     for i, k in enumerate(order):
         sides = {}

@@ -43,6 +43,7 @@ _NUMBERS = {
     "queue_ms": Range("ms", 0.0, 1e5, above=True),
     "queue_bytes": Range("bytes", 1.0, 1e12),
     "load": _LOAD,
+    "rate_share": Range("of the rates of its paths together", 0.0, 1e3, above=True),
 }
 _TABLES = {
     "ge": {"loss_pct": _LOSS, "burst_packets": Range("packets", 1.0, 1e6)},
@@ -53,6 +54,7 @@ _TABLES = {
 _PLAIN = {"loop_s": _SPAN, "outage_period_s": _SPAN, "trace_mean_mbit": _RATE}
 _FILES = ("trace", "schedule", "regions")
 _ONLY_PATHS = names("rtt_ms delay_ms jitter_ms loss_pct ge outages outage_period_s random_outages cc regions")
+_ONLY_SHARED = names("rate_share")
 LEVEL_KEYS = frozenset(
     [*_NUMBERS, *_TABLES, *_PLAIN, *_FILES, "about", "burst_ms", "outages", "trace_starts", "cc"]
 )
@@ -61,6 +63,8 @@ LEVEL_KEYS = frozenset(
 _PAIRS = (
     ("rtt_ms", "delay_ms"),
     ("rate_mbit", "trace"),
+    ("rate_mbit", "rate_share"),
+    ("rate_share", "trace"),
     ("queue_ms", "queue_bytes"),
     ("schedule", "trace"),
     ("loop_s", "trace"),
@@ -120,14 +124,18 @@ class Link:
     @property
     def has_rate(self) -> bool:
         """Whether it is a bottleneck of its own."""
-        return "rate_mbit" in self.numbers or self.regions is not None or bool(self.blocks)
+        return (
+            bool({"rate_mbit", "rate_share"} & self.numbers.keys())
+            or self.regions is not None
+            or bool(self.blocks)
+        )
 
 
 def read_level(
     node: Node, base: Path, mtu: int, *, shared: bool = False, scope: str = "", extra: tuple[str, ...] = ()
 ) -> Level:
     """The keys of a table of a path, of the defaults, or (`shared`) of a shared link."""
-    allowed = LEVEL_KEYS - _ONLY_PATHS if shared else LEVEL_KEYS
+    allowed = LEVEL_KEYS - (_ONLY_PATHS if shared else _ONLY_SHARED)
     nodes = node.table([*allowed, *extra] if scope else [*allowed, *extra, "ab", "ba"])
     for weak, strong in _PAIRS:
         if weak in nodes and strong in nodes:

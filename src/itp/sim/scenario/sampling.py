@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from itp._core.sim.world import LINK, PATH, SIZE_KINDS, WORKLOAD
-from itp.sim.scenario.capacity import MAX_LOAD, mean_size_bytes, path_goodput_Bps, positive_part
+from itp._core.sim.world import LINK, PATH, WORKLOAD
+from itp.sim.scenario.capacity import MAX_LOAD, path_goodput_Bps, positive_part
 from itp.sim.scenario.draws import Floats, Seeds, uniform
 from itp.sim.scenario.file import Spec
 from itp.sim.scenario.links import Link, goodput_Bps
 
 # What iperf3 puts on the wire for 1400 bytes of payload.
 UDP_WIRE = 1428 / 1400
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,11 +90,19 @@ def draw(spec: Spec, seeds: Seeds, side: str = "ab") -> Drawn:
     n, count = len(spec.paths), len(seeds)
     own = [sides[side] for sides in (*spec.paths, *spec.shared)]
     rate = np.stack([_rate_mbit(link, seeds, spec.mtu) for link in own], axis=1)
+    if spec.rate_spread is not None:
+        powers = np.stack([uniform(seeds, f"paths[{i + 1}].spread") for i in range(n)], axis=1)
+        rate[:, :n] *= spec.rate_spread.draw(seeds, "rate_spread")[:, None] ** powers
     if spec.total_mbit is not None:
         rate[:, :n] *= (spec.total_mbit.draw(seeds, "total_mbit") / rate[:, :n].sum(axis=1))[:, None]
-    for i, k in enumerate(spec.member_of):
-        if k >= 0 and not own[i].has_rate:
-            rate[:, i] = rate[:, n + k]
+    for k in range(len(spec.shared)):
+        members = [i for i in range(n) if spec.member_of[i] == k]
+        if "rate_share" in own[n + k].numbers:
+            together = rate[:, members].sum(axis=1) if members else 1.0
+            rate[:, n + k] = together * value(own[n + k], "rate_share", seeds)
+        for i in members:
+            if not own[i].has_rate:
+                rate[:, i] = rate[:, n + k]
     links, paths = np.zeros((count, len(own)), LINK), np.zeros((count, n), PATH)
     queue, mean, loss = np.empty_like(rate), np.empty_like(rate), np.empty((count, n))
     udp, flows = _background(links, spec, seeds, side)
@@ -225,18 +236,60 @@ def _outage_share(link: Link) -> float:
     return float((link.outages[:, 1] - link.outages[:, 0]).sum()) / link.outage_period_s
 
 
-def draw_workload(spec: Spec, seeds: Seeds, capacity: Floats) -> NDArray[Any]:
-    """What is asked of each world that can carry `capacity`."""
-    load = spec.workload
+def draw_worlds(spec: Spec, seeds: Seeds) -> tuple[Drawn, Floats, NDArray[Any], Floats]:
+    """Links and paths of the data's direction, capacity in bytes/s, workload, and the unit of time in s."""
+    drawn = draw(spec, seeds)
+    capacity = capacity_Bps(drawn, spec)
+    workload, mean_bytes = _draw_workload(spec, seeds, capacity)
+    unit_s = np.ones(len(seeds))
+    if spec.clock == "tasks":
+        unit_s = mean_bytes / np.maximum(capacity, 1e-300)
+        workload["day_s"] *= unit_s
+        in_units(drawn, unit_s)
+    return drawn, capacity, workload, unit_s
+
+
+def in_units(drawn: Drawn, unit_s: Floats) -> None:
+    """Let the times of cross traffic and random outages be in units of so many seconds."""
+    for table, fields in (
+        (drawn.links, ("noise_tau_s", "burst_on_s", "burst_off_s")),
+        (drawn.paths, ("up_s", "down_s")),
+    ):
+        for field in fields:
+            table[field] *= unit_s[:, None]
+
+
+def _draw_workload(spec: Spec, seeds: Seeds, capacity: Floats) -> tuple[NDArray[Any], Floats]:
+    """What is asked of each world that can carry `capacity`, and the mean sizes of its tasks."""
+    asked = spec.workload
     out = np.zeros(len(seeds), WORKLOAD)
-    drawn = {key: number.draw(seeds, f"workload.{key}") for key, number in load.numbers.items()}
+    drawn = {key: number.draw(seeds, f"workload.{key}") for key, number in asked.numbers.items()}
     for key, values in drawn.items():
         name = key.replace(".", "_")
         if name in WORKLOAD.fields:  # type: ignore[operator]
             out[name] = values
-    kind = SIZE_KINDS[load.size_kind]
-    mean = mean_size_bytes(kind, *(drawn[f"size.{key}"] for key in ("a", "b", "min", "max")))
-    out["arrivals_per_s"] = drawn["load"] * capacity / mean if load.tasks is None else 0.0
-    out["periodic"], out["size_kind"], out["warm"] = load.periodic, load.size_kind, load.warm
-    out["task_count"] = 0 if load.tasks is None else len(load.tasks)
-    return out
+    out["warm"] = asked.warm
+    if asked.tasks is not None:
+        out["task_count"] = len(asked.tasks)
+        return out, np.full(len(seeds), asked.tasks[:, 1].mean())
+    mean_bytes = np.empty(len(seeds))
+    for size, of_size in _drawn_of(asked.sizes, "workload.size", seeds):
+        part = out[of_size]
+        mean_bytes[of_size] = size.fill(part, seeds[of_size], capacity[of_size])
+        out[of_size] = part
+    rate = drawn["load"] * capacity / mean_bytes
+    for arrivals, of_arrivals in _drawn_of(asked.arrivals, "workload.arrivals", seeds):
+        part = out[of_arrivals]
+        arrivals.fill(part, seeds[of_arrivals], rate[of_arrivals])
+        out[of_arrivals] = part
+    return out, mean_bytes
+
+
+def _drawn_of(alternatives: tuple[_T, ...], name: str, seeds: Seeds) -> Iterator[tuple[_T, NDArray[np.intp]]]:
+    """Each alternative that some seeds draw, and which ones these are."""
+    if len(alternatives) == 1:
+        yield alternatives[0], np.arange(len(seeds))
+        return
+    drawn = (uniform(seeds, name) * len(alternatives)).astype(np.intp)
+    for k, alternative in enumerate(alternatives):
+        yield alternative, np.flatnonzero(drawn == k)

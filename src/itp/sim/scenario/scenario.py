@@ -18,10 +18,10 @@ from itp._core.sim.world import LINK, PATH, WORKLOAD
 from itp.errors import ScenarioError
 from itp.schema import SERVICE_ORDERS
 from itp.sim.scenario.draws import Floats, Number, Seeds, as_seeds, uniform
-from itp.sim.scenario.file import TOP_KEYS, Spec, read_spec
+from itp.sim.scenario.file import TOP_KEYS, Spec, number_of_paths, read_spec, with_streams
 from itp.sim.scenario.lab import lab_scenario
 from itp.sim.scenario.node import Node, names
-from itp.sim.scenario.sampling import capacity_Bps, draw, draw_workload
+from itp.sim.scenario.sampling import draw_worlds
 from itp.sim.scenario.scaling import RATE_SCALE, scaled
 from itp.sim.scenario.source import FAMILIES, read_source, with_file
 from itp.sim.scenario.workload import LOAD, MAX_TASKS, WORKLOAD_KEYS
@@ -31,7 +31,7 @@ __all__ = ["FAMILIES", "LINK", "PATH", "WORKLOAD", "Scenario", "Worlds", "load"]
 
 _DEFAULT_TASKS = 200
 # What a mixture of families says itself; all else is its members'.
-_MIXTURE_KEYS = names("name about seed service_order stealing tasks workload families")
+_MIXTURE_KEYS = names("name about seed paths service_order stealing tasks workload families")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,6 +63,7 @@ class Scenario:
     _specs: tuple[Spec, ...] = field(repr=False)
     _rows: Floats = field(repr=False)
     _outages: Floats = field(repr=False)
+    _sizes: Floats = field(repr=False)
     _stealing_follows: bool = field(repr=False)
 
     @property
@@ -100,6 +101,7 @@ class Scenario:
         load: float | Mapping[str, Any] | None = None,
         tasks: int | None = None,
         rate_scale: float | None = None,
+        n_streams: int | None = None,
     ) -> Scenario:
         """The same worlds, asked otherwise; None leaves an option as it is.
 
@@ -114,14 +116,21 @@ class Scenario:
             Tasks an episode.
         rate_scale : float, optional
             The rates of paths, shared links and cross traffic are that many times what they are now, from
-            1e-3 to 1e3. Sizes stay, and so does the load: tasks arrive that much faster.
+            1e-3 to 1e3. Sizes in bytes stay, and so does the load: tasks arrive that much faster.
+        n_streams : int, optional
+            Number of paths, 1 to 16, of a scenario whose `paths` is a number, or of a mixture of such.
 
         Raises
         ------
         ScenarioError
-            A value is not allowed, or contradicts an explicit list of tasks.
+            A value is not allowed, or contradicts an explicit list of tasks or of paths.
         """
         changed = self
+        if n_streams is not None:
+            node = Node(n_streams, self.name, "n_streams")
+            n = number_of_paths(node)
+            specs = tuple(with_streams(spec, node, n) for spec in self._specs)
+            changed = replace(changed, n_streams=n, _specs=specs)
         if service_order is not None:
             order = Node(service_order, self.name, "service_order").word(SERVICE_ORDERS)
             steals = order == "srpt" if self._stealing_follows else self.stealing
@@ -176,19 +185,19 @@ class Scenario:
         capacity = np.zeros(len(numbers))
         # A link that a member of the mixture lacks is there, but on nobody's way.
         links["rate_Bps"] = 1.0
-        first_row = first_outage = 0
+        first_row = first_outage = first_size = 0
         for k, spec in enumerate(self._specs):
             of_k = np.flatnonzero(members == k)
             if of_k.size:
-                drawn = draw(spec, numbers[of_k])
+                drawn, capacity[of_k], workload[of_k], _ = draw_worlds(spec, numbers[of_k])
                 drawn.links["row_first"] += first_row
                 drawn.paths["outage_first"] += first_outage
-                capacity[of_k] = capacity_Bps(drawn, spec)
                 links[of_k, : drawn.links.shape[1]] = drawn.links
                 paths[of_k] = drawn.paths
-                workload[of_k] = draw_workload(spec, numbers[of_k], capacity[of_k])
+                workload["size_first"][of_k] += first_size
             first_row += len(spec.rows)
             first_outage += len(spec.outages)
+            first_size += len(spec.sizes)
         if not (capacity > 0).all():
             seed = numbers[np.argmin(capacity)]
             raise ScenarioError(f"{self.name}: the paths of the world of seed {seed} carry nothing")
@@ -204,6 +213,7 @@ class Scenario:
             rows=self._rows,
             outages=self._outages,
             tasks=np.empty((0, 4)) if tasks is None else tasks,
+            sizes=self._sizes,
             n_tasks=self.n_tasks,
             service_order=self.service_order,
             stealing=self.stealing,
@@ -243,6 +253,7 @@ def load(
     *,
     trace: str | os.PathLike[str] | None = None,
     regions: str | os.PathLike[str] | None = None,
+    n_streams: int | None = None,
 ) -> Scenario:
     """A scenario, checked.
 
@@ -256,6 +267,8 @@ def load(
     regions : path, optional
         Stands in for every table of regions: CSV with columns ``rate_mbit`` and ``rtt_ms`` (or
         ``throughput..._mbit`` and ``rtt_avg_ms``).
+    n_streams : int, optional
+        Number of paths, as in `Scenario.with_options`.
 
     Raises
     ------
@@ -267,7 +280,7 @@ def load(
     if isinstance(source, Scenario):
         if trace is not None or regions is not None:
             raise ValueError("trace and regions go with a name, a file or a mapping, not with a Scenario")
-        return source
+        return source.with_options(n_streams=n_streams)
     whole, base = read_source(source)
     files = {
         key: os.path.abspath(os.fspath(path))
@@ -277,7 +290,17 @@ def load(
     top = whole.table(TOP_KEYS)
     replaced: set[str] = set()
     if "families" in top:
-        specs = _mixture(top, base, files, replaced)
+        specs = tuple(_mixture(top, base, files, replaced))
+        if "paths" in top:
+            if isinstance(top["paths"].value, (list, tuple)):
+                raise top["paths"].refuse("a mixture of families leaves this to its members")
+            n = number_of_paths(top["paths"])
+            specs = tuple(with_streams(spec, top["paths"], n) for spec in specs)
+        for spec in specs[1:]:
+            if len(spec.paths) != len(specs[0].paths):
+                raise top["families"].refuse(
+                    f"{spec.file} has {len(spec.paths)} paths, {specs[0].file} {len(specs[0].paths)}"
+                )
     else:
         specs = (_spec(whole, base, {}, files, replaced),)
     for key in files.keys() - replaced:
@@ -294,8 +317,10 @@ def load(
         _specs=specs,
         _rows=_joined([spec.rows for spec in specs]),
         _outages=_joined([spec.outages for spec in specs]),
+        _sizes=_joined([spec.sizes for spec in specs]),
         _stealing_follows="stealing" not in top,
     )
+    scenario = scenario.with_options(n_streams=n_streams)
     scenario.sample(range(2))
     return scenario
 
@@ -313,25 +338,33 @@ def _spec(
 
 
 def _mixture(
-    top: Mapping[str, Node], base: Path, files: Mapping[str, str], replaced: set[str]
-) -> tuple[Spec, ...]:
+    top: Mapping[str, Node],
+    base: Path,
+    files: Mapping[str, str],
+    replaced: set[str],
+    outer: Mapping[str, Node] | None = None,
+) -> list[Spec]:
+    """The members of a mixture and of those among them; what `outer` says of the workload counts most."""
     for key, node in top.items():
         if key not in _MIXTURE_KEYS:
             raise node.refuse("a mixture of families leaves this to its members")
     workload = top["workload"].table(WORKLOAD_KEYS) if "workload" in top else {}
+    workload.update(outer or {})
     specs: list[Spec] = []
     for node in top["families"].items("a list of 1 to 64 shipped names or files", 1, 64):
         name = node.text("a shipped name or a file")
         member, folder = read_source(name if name in FAMILIES else base / name)
-        if "families" in member.table(TOP_KEYS):
-            raise node.refuse("is a mixture itself")
+        tables = member.table(TOP_KEYS)
+        if "families" in tables:
+            if outer is not None:
+                raise node.refuse("is a mixture of mixtures")
+            specs += _mixture(tables, folder, files, replaced, workload)
+            continue
         spec = _spec(member, folder, workload, files, replaced)
         if spec.workload.tasks is not None:
             raise node.refuse("has a list of tasks, which a mixture cannot hold")
-        if specs and len(spec.paths) != len(specs[0].paths):
-            raise node.refuse(f"has {len(spec.paths)} paths, others have {len(specs[0].paths)}")
         specs.append(spec)
-    return tuple(specs)
+    return specs
 
 
 def _n_tasks(node: Node | None, specs: tuple[Spec, ...]) -> int:

@@ -314,3 +314,24 @@ def _pairs(
                 _number(rate, Range("Mbit/s", 0.0, RATE.high, above=True), f"{path}: row {i}"),
                 _number(rtt, Range("ms", 0.0, 1e5), f"{path}: row {i}"),
             )
+
+
+def read_sizes(path: Path, allowed: Range) -> Floats:
+    """Sizes in ascending order: one a line, or the column ``size_bytes`` of a CSV with a heading."""
+    text = read_text(path, "a table of sizes")
+    lines = [(i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip() and line[0] != "#"]
+    column = 0
+    if lines and not _is_number(lines[0][1].split(",")[0]):
+        heading = [name.strip() for name in lines.pop(0)[1].split(",")]
+        if "size_bytes" not in heading:
+            raise ScenarioError(f"{path}: expected one size a line, or a CSV with a column size_bytes")
+        column = heading.index("size_bytes")
+    if not 1 <= len(lines) <= MAX_ROWS:
+        raise ScenarioError(f"{path}: expected 1 to {MAX_ROWS} sizes; got {len(lines)}")
+    sizes = []
+    for i, line in lines:
+        cells = line.split(",")
+        if column >= len(cells):
+            raise ScenarioError(f"{path}: line {i}: expected at least {column + 1} columns")
+        sizes.append(_number(cells[column], allowed, f"{path}: line {i}"))
+    return np.sort(np.array(sizes))

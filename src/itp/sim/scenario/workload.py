@@ -5,39 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from itp._core.sim.world import SIZE_KINDS
+from itp.sim.scenario.arrivals import Arrivals, read_arrivals
 from itp.sim.scenario.draws import Floats, Number
 from itp.sim.scenario.node import Node, Range
-from itp.sim.scenario.tables import TIME
+from itp.sim.scenario.sizes import BYTES, SIGMA, Size, read_size
+from itp.sim.scenario.tables import TIME, RowTable
 
 MAX_TASKS = 10**6
 LOAD = Range("a fraction of the capacity", 1e-6, 100.0)
-MAX_SIZE_BYTES = 2.0**50
 
-_BYTES = Range("bytes", 1.0, MAX_SIZE_BYTES)
 _FRACTION = Range("a fraction", 0.0, 1.0)
 _SLACK = Range("times the reference time", 0.0, 1e6, above=True)
-_SIGMA = Range("sigma", 0.0, 5.0)
+_MAX_ALTERNATIVES = 64
 _NUMBERS = {
     "load": (LOAD, 0.6),
     "day_s": (Range("seconds", 1e-3, 1e9), 86400.0),
     "day_start": (_FRACTION, 0.0),
-    "estimate_noise": (_SIGMA, 0.1),
+    "estimate_noise": (SIGMA, 0.1),
     "stall_timeout_s": (Range("seconds", 1e-3, 3600.0), 0.5),
     "urgent": (_FRACTION, 0.1),
 }
 WORKLOAD_KEYS = frozenset([*_NUMBERS, "arrivals", "size", "priority", "deadline", "warm", "tasks"])
-# The keys of each kind of size beside min_bytes and max_bytes, which two of them need.
-_SIZE_KEYS: tuple[dict[str, Range], ...] = (
-    {"bytes": _BYTES},
-    {"mean_bytes": _BYTES},
-    {"median_bytes": _BYTES, "sigma": _SIGMA},
-    {"shape": Range("shape", 0.05, 20.0)},
-    {},
-)
 _DEFAULT_SIZE = {"kind": "pareto", "shape": 1.0, "min_bytes": 50e3, "max_bytes": 50e6}
 _DEFAULT_PRIORITY = [0.25, 0.5]
 _DEFAULT_DEADLINE = {"share": 0.5, "low": 2.0, "high": 20.0}
@@ -50,29 +42,32 @@ class Workload:
     Attributes
     ----------
     numbers : dict of str to Number
-        ``load``, ``day_s`` and so on, ``size.a``, ``size.b``, ``size.min``, ``size.max``, ``priority.low``,
-        ``priority.high``, ``deadline.share``, ``deadline.low``, ``deadline.high``.
-    size_kind : int
-        Index into `SIZE_KINDS`.
-    periodic, warm : bool
+        ``load``, ``day_s`` and so on, ``priority.low``, ``priority.high``, ``deadline.share``,
+        ``deadline.low``, ``deadline.high``.
+    sizes : tuple of Size
+    arrivals : tuple of Arrivals
+        Each world's are one of them.
+    warm : bool
     tasks : float64 (T, 4) or None
         Explicit tasks, ``t_s, size_bytes, priority, deadline_s`` (infinite: none); None: they are drawn.
     """
 
     numbers: dict[str, Number]
-    size_kind: int
-    periodic: bool
+    sizes: tuple[Size, ...]
+    arrivals: tuple[Arrivals, ...]
     warm: bool
     tasks: Floats | None
 
 
-def read_workload(keys: Mapping[str, Node], whole: Node) -> Workload:
-    """The workload that the keys of ``[workload]`` describe, with defaults for those left out."""
+def read_workload(keys: Mapping[str, Node], whole: Node, base: Path, sizes: RowTable) -> Workload:
+    """The workload that the keys of ``[workload]`` describe, with defaults for those left out.
+
+    Files that it names lie in `base`; recorded sizes go into the table `sizes`.
+    """
     numbers = {
         key: keys[key].number(allowed) if key in keys else Number("fixed", (default,))
         for key, (allowed, default) in _NUMBERS.items()
     }
-    size_kind = _size(keys.get("size", Node(_DEFAULT_SIZE, whole.file, "workload.size")), numbers)
     _between(
         keys.get("priority", Node(_DEFAULT_PRIORITY, whole.file, "workload.priority")), "priority", numbers
     )
@@ -80,36 +75,24 @@ def read_workload(keys: Mapping[str, Node], whole: Node) -> Workload:
     for key in ("load", "arrivals", "size", "priority", "urgent", "deadline"):
         if key in keys and "tasks" in keys:
             raise keys[key].refuse("contradicts the list of tasks, which says it for each of them")
+    size = keys.get("size", Node(_DEFAULT_SIZE, whole.file, "workload.size"))
+    arrivals = keys.get("arrivals", Node("poisson", whole.file, "workload.arrivals"))
     return Workload(
         numbers=numbers,
-        size_kind=size_kind,
-        periodic=keys["arrivals"].word(("poisson", "periodic")) == "periodic"
-        if "arrivals" in keys
-        else False,
+        sizes=tuple(read_size(node, base, sizes) for node in _alternatives(size)),
+        arrivals=tuple(read_arrivals(node) for node in _alternatives(arrivals)),
         warm=keys["warm"].flag() if "warm" in keys else True,
         tasks=_tasks(keys["tasks"]) if "tasks" in keys else None,
     )
 
 
-def _size(node: Node, numbers: dict[str, Number]) -> int:
-    if not isinstance(node.value, Mapping) or "kind" not in node.value:
-        raise node.fail("a table with kind, one of " + ", ".join(SIZE_KINDS))
-    kind = SIZE_KINDS.index(Node(node.value["kind"], node.file, f"{node.key}.kind").word(SIZE_KINDS))
-    ends = ("min_bytes", "max_bytes")
-    own = _SIZE_KEYS[kind]
-    truncated = SIZE_KINDS[kind] in ("pareto", "log_uniform")
-    keys = node.table(("kind", *ends, *own), required=(*own, *(ends if truncated else ())))
-    low = keys["min_bytes"].number(_BYTES) if "min_bytes" in keys else Number("fixed", (1.0,))
-    high = keys["max_bytes"].number(_BYTES) if "max_bytes" in keys else Number("fixed", (MAX_SIZE_BYTES,))
-    if low.high > high.low:
-        raise node.refuse(f"min_bytes ({low.high:g}) must not exceed max_bytes ({high.low:g})")
-    own_numbers = [keys[key].number(allowed) for key, allowed in own.items()]
-    if truncated:
-        own_numbers.insert(0, low)
-    numbers["size.a"] = own_numbers[0]
-    numbers["size.b"] = own_numbers[1] if len(own_numbers) > 1 else Number("fixed", (0.0,))
-    numbers["size.min"], numbers["size.max"] = low, high
-    return kind
+def _alternatives(node: Node) -> list[Node]:
+    """The tables of which each world takes one: ``{choice = [...]}``, or the one that stands here."""
+    if not isinstance(node.value, Mapping) or set(node.value) != {"choice"}:
+        return [node]
+    return Node(node.value["choice"], node.file, f"{node.key}.choice").items(
+        f"a list of 1 to {_MAX_ALTERNATIVES} to choose from", 1, _MAX_ALTERNATIVES
+    )
 
 
 def _between(node: Node, key: str, numbers: dict[str, Number]) -> None:
@@ -132,7 +115,7 @@ def _tasks(node: Node) -> Floats:
     rows: list[list[float]] = []
     for item in node.items("a list of tasks [t_s, size_bytes, priority, deadline_s]", 1, MAX_TASKS):
         cells = item.items("a task [t_s, size_bytes, priority, deadline_s]", 2, 4)
-        row = [cells[0].plain(TIME), cells[1].plain(_BYTES), 0.5, math.inf]
+        row = [cells[0].plain(TIME), cells[1].plain(BYTES), 0.5, math.inf]
         if len(cells) > 2:
             row[2] = cells[2].plain(_FRACTION)
         if len(cells) > 3 and cells[3].value is not None:

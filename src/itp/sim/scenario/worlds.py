@@ -29,6 +29,8 @@ class Worlds:
         ``start_s, end_s``.
     tasks : float64 (T, 4)
         ``t_s, size_bytes, priority, deadline_s`` (infinite: none).
+    sizes : float64 (S,)
+        Recorded sizes in bytes.
     n_tasks : int
         Tasks an episode.
     service_order : {"fifo", "srpt"}
@@ -43,6 +45,7 @@ class Worlds:
     rows: Floats
     outages: Floats
     tasks: Floats
+    sizes: Floats
     n_tasks: int
     service_order: str
     stealing: bool
