@@ -366,9 +366,9 @@ cdef class Batch:
                     members[i, k] = found.members[k] if k < found.n_candidates else 0
                     masks[i, k] = c.mask[k] if k < found.n_candidates else 0
 
-    def look_ahead_sets(self, SetNet net, int horizon, const uint32_t[:, ::1] masks, double[:, ::1] cost,
+    def look_ahead_sets(self, SetNet net, const int32_t[::1] horizons, const uint32_t[:, ::1] masks, double[:, ::1] cost,
                         double[:, ::1] cost_s, Py_ssize_t first, Py_ssize_t last):
-        """What each of `masks` (up to the first 0) costs: see ``itp._core.sim.lookahead.look_ahead_each``.
+        """What each of `masks` (up to the first 0) costs over the next int32[n_envs] `horizons`: see ``itp._core.sim.lookahead.look_ahead_each``.
 
         float64[n_envs, 63] each; what is not tried stays as it is. The network decides for what comes after; without
         one, the best rule of the service order.
@@ -390,7 +390,7 @@ cdef class Batch:
                 count = 0
                 while count < MAX_CANDIDATES and masks[i, count]:
                     count += 1
-                done = done and look_ahead_each(self.env(i), scratch, horizon, &chooser, &masks[i, 0], count,
+                done = done and look_ahead_each(self.env(i), scratch, horizons[i], &chooser, &masks[i, 0], count,
                                                 &cost[i, 0], &cost_s[i, 0])
             env_free(scratch)
             free(scratch)
