@@ -14,7 +14,7 @@ from itp.cli import main
 from itp.evaluation.report import Report
 from itp.policies.base import TEST_SEED
 from itp.policies.names import NAMES
-from itp.sim.scenario import FAMILIES
+from itp.sim.scenario import FAMILIES, WORKLOADS
 from itp_overhead import dense_chain
 from processes import group_of
 from transport_peers import eventually
@@ -87,6 +87,23 @@ def test_command_in_the_report_repeats_it(tmp_path, capsys):
     assert again == report
 
 
+def test_groups_of_scenarios_and_numbers_of_streams(capsys):
+    small = ["evaluate", "--policy", "single_best", "--policy", "round_robin", "--seeds", "1", "--tasks", "5"]
+    options = [*small, "--scenario", "workloads", "--streams", "2", "--service-order", "fifo", "--json"]
+    assert main(options) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["configuration"]["scenarios"] == list(WORKLOADS)
+    command = report["configuration"]["command"]
+    assert command.count("--scenario") == len(WORKLOADS)
+    assert command.endswith("--streams 2")
+    assert main([*options, "--scenario", "overload"]) == 2
+    assert "overload appears twice" in capsys.readouterr().err
+    assert main([*small, "--scenario", "lossy", "--streams", "2"]) == 1
+    assert "n_streams = 2: expected 4" in capsys.readouterr().err
+    assert main([*small, "--scenario", "overload", "--streams", "17"]) == 2
+    assert "--streams must be from 1 to 16" in capsys.readouterr().err
+
+
 def test_models_stand_beside_rules(tmp_path, capsys):
     guard = {"rule": "single_best", "threshold": 1.2}
     path = dense_chain(tmp_path / "net.onnx", layers=(20, 8, 15), metadata={"schema": 1, "guard": guard})
@@ -154,7 +171,7 @@ def test_trace_goes_to_the_scenarios_that_name_one(tmp_path, capsys):
         (["--policy", "xyz"], f"there are {', '.join(NAMES)}"),
         (["--policy", "pull", "--policy", "pull"], "appears twice"),
         (["--scenario", "lossi"], "did you mean lossy?"),
-        (["--scenario", "no-such.toml"], f"there are {', '.join(FAMILIES)}"),
+        (["--scenario", "no-such.toml"], f"there are {', '.join((*FAMILIES, *WORKLOADS))}"),
         (["--scenario", "lossy", "--scenario", "lossy"], "appears twice"),
         (["--reference", "pul"], "did you mean pull?"),
         (["--policy", "pull", "--reference", "score"], "there are pull"),

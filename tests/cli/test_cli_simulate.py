@@ -50,6 +50,14 @@ def test_figures_are_those_of_the_simulator(capsys, tmp_path):
         assert (line["policy"], line["service_order"], line["tasks"]) == ("pull", "srpt", 50)
 
 
+def test_any_number_of_streams(capsys):
+    code, out, _ = itp(capsys, "bursty-arrivals", "--streams", 7, "--episodes", 2, "--tasks", 30, "--json")
+    assert code == 0
+    sim = Simulator("bursty-arrivals", 2, 1, n_streams=7, tasks=30)
+    outcomes = policies.run(sim, policies.make("single_best"))
+    assert json.loads(out)["figures"]["slowdown"] == pytest.approx(np.exp(mean_log_slowdown(outcomes)))
+
+
 def test_a_table_for_people(capsys, tmp_path):
     code, out, err = itp(
         capsys, "lossy", "--episodes", 4, "--tasks", 30, "--epsilon", 0.25, "--load", 0.5,
@@ -176,6 +184,7 @@ def test_more_environments_than_memory_holds(capsys, monkeypatch, tmp_path):
         (("mixed", "--epsilon", "nan"), "--epsilon must be from 0 to 1"),
         (("mixed", "--load", 0), "--load must be more than 0"),
         (("mixed", "--threads", 0), "--threads"),
+        (("mixed", "--streams", 0), "--streams must be from 1 to 16"),
         (("mixed", "--experiences", "x.csv"), "--experiences must end in .npz or .parquet"),
         (("mixed", "--experiences", "nowhere/x.npz"), "a folder that exists"),
         (("mixed", "--metrics", "."), "--metrics must be a file"),

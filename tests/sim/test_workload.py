@@ -1,14 +1,17 @@
 """Workloads: how many paths, what sizes, when they arrive; as files say it and as the simulator does it."""
 
+import copy
 import math
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
+import itp.sim.scenario
 from itp import ScenarioError
-from itp.sim.scenario import load
+from itp.sim.scenario import FAMILIES, WORKLOADS, load
 from itp.sim.simulator import Simulator
 
 pytestmark = pytest.mark.core
@@ -61,6 +64,19 @@ def test_a_number_of_paths(n):
     assert sim.states.shape == (3, 4 * n + 4)
     while not sim.done.all():
         sim.step_masks(*sim.choose("least_completion_time"))
+
+
+def test_options_go_together():
+    options = {"n_streams": 7, "load": 0.2, "tasks": 9, "service_order": "srpt", "rate_scale": 10}
+    both = load(PLAIN).with_options(**options).sample(range(20))
+    one_by_one = load(PLAIN)
+    for key, value in options.items():
+        one_by_one = one_by_one.with_options(**{key: value})
+    again = one_by_one.sample(range(20))
+    assert both.n_streams == 7
+    assert (both.links == again.links).all()
+    assert (both.workload == again.workload).all()
+    assert (both.n_tasks, both.stealing) == (again.n_tasks, again.stealing) == (9, True)
 
 
 def test_mixtures_of_any_number_of_paths(tmp_path):
@@ -413,6 +429,235 @@ def test_arrivals_are_those_of_the_seed_whatever_is_decided():
 def test_wrong_arrivals(arrivals, text):
     with pytest.raises(ScenarioError, match=text):
         load(asked(SMALL, arrivals))
+
+
+CLOSED = {"kind": "closed", "clients": 5}
+
+
+def outcomes(sim, rule="least_completion_time"):
+    """What is completed until the episodes are over, [n_envs, tasks]."""
+    return flat_outcomes(sim, rule).reshape(sim.n_envs, -1)
+
+
+def flat_outcomes(sim, rule="least_completion_time"):
+    """What is completed until the episodes are over, by environment and task."""
+    found = []
+    while not sim.done.all():
+        sim.step_masks(*sim.choose(rule))
+        found.append(sim.completed())
+    done = np.concatenate(found)
+    return done[np.lexsort((done["task"], done["env"]))]
+
+
+def closed(clients=5, load=0.2, **keys):
+    size = {"kind": "exponential", "mean_s": 0.2}
+    arrivals = {"kind": "closed", "clients": clients}
+    return {**PLAIN, "workload": {"load": load, "arrivals": arrivals, "size": size, **keys}}
+
+
+@pytest.mark.parametrize("clients", [1, 5, 40])
+@pytest.mark.parametrize("rule", ["least_completion_time", "round_robin"])
+def test_no_more_tasks_are_in_flight_than_there_are_clients(clients, rule):
+    done = outcomes(Simulator(closed(clients, load=2), 10, tasks=400), rule)
+    busy = outcomes(Simulator(closed(clients, load=100), 10, tasks=400), rule)
+    for row in (*done, *busy):
+        arrived = row["arrived_at_s"]
+        assert (np.diff(arrived) >= 0).all()
+        in_flight = (arrived[None, :] <= arrived[:, None]).sum(axis=1) - (
+            row["completed_at_s"][None, :] <= arrived[:, None]
+        ).sum(axis=1)
+        assert in_flight.max() <= clients
+    # Of those who need not think, none is idle.
+    assert (np.sort(busy["arrived_at_s"], axis=1)[:, :clients] == 0).all()
+
+
+def test_a_client_thinks_then_submits():
+    done = outcomes(Simulator(closed(1), 50, tasks=200))
+    thought_s = done["arrived_at_s"][:, 1:] - done["completed_at_s"][:, :-1]
+    mean_s = load(closed(1)).sample(range(50)).workload["think_s"]
+    assert mean_s.min() > 0
+    assert stats.kstest((thought_s / mean_s[:, None]).ravel(), "expon").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("clients", [1, 5, 40])
+def test_clients_offer_their_load_where_tasks_take_their_reference_time(clients):
+    # Wide and empty: tasks take little more than their reference time.
+    done = outcomes(Simulator(closed(clients, load=0.05), 100, tasks=300))
+    capacity = load(closed(clients)).sample(range(100)).capacity_Bps
+    took_s = done["completed_at_s"] - done["arrived_at_s"]
+    wanted = clients / (0.05 / 0.2) - done["reference_time_s"].mean() + took_s.mean()
+    rate = 300 / done["arrived_at_s"][:, -1].mean()
+    assert rate == pytest.approx(clients / wanted, rel=0.05)
+    assert (done["size_bytes"].sum(axis=1) / capacity).mean() == pytest.approx(300 * 0.2, rel=0.05)
+
+
+def test_clients_that_cannot_offer_the_load_do_not_think():
+    worlds = load(closed(2, load=10)).sample(range(20))
+    assert (worlds.workload["think_s"] == 0).all()
+    done = outcomes(Simulator(closed(2, load=10), 5, tasks=50))
+    # Both begin at once, and each goes on where its task has ended.
+    assert (done["arrived_at_s"][:, :2] == 0).all()
+    assert np.isin(done["arrived_at_s"][:, 2:], done["completed_at_s"]).all()
+
+
+def test_what_is_decided_moves_the_arrivals_of_clients_but_not_their_tasks():
+    one, two = (
+        outcomes(Simulator(closed(), 8, tasks=100), rule) for rule in ("least_completion_time", "round_robin")
+    )
+    for field in ("size_bytes", "priority", "deadline_s"):
+        assert (one[field] == two[field]).all()
+    assert (one["arrived_at_s"] != two["arrived_at_s"]).any()
+    again = outcomes(Simulator(closed(), 8, tasks=100, threads=3))
+    assert (again == one).all()
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda sim: pickle.loads(pickle.dumps(sim))])
+@pytest.mark.parametrize("order", ["fifo", "srpt"])
+@pytest.mark.parametrize("arrivals", [CLOSED, BURSTY], ids=["closed", "bursty"])
+def test_copies_go_on_as_the_original(arrivals, order, copied):
+    scenario = {**PLAIN, "workload": {"arrivals": arrivals, "load": 0.9}}
+    sim = Simulator(scenario, 6, tasks=120, service_order=order)
+    for _ in range(50):
+        sim.step_masks(*sim.choose("least_completion_time"))
+        sim.completed()
+    same, branch = copied(sim), sim.branch(np.arange(6), 200)
+    kept = copied(sim)
+    ends = [flat_outcomes(one) for one in (sim, same, branch)]
+    for end in ends[1:]:
+        assert (end == ends[0]).all()
+    # Nor does a look ahead move anything.
+    kept.look_ahead(20, "least_completion_time")
+    assert (flat_outcomes(kept) == ends[0]).all()
+
+
+def test_clients_give_up_what_never_comes():
+    dead = {"rate_mbit": 10, "schedule": [[0, 10], [5, 0]]}
+    for more in ({}, {"noise": {"sd": 0.1, "tau_s": 50}}):
+        scenario = {
+            "paths": 1,
+            "defaults": dead | more,
+            "workload": {"arrivals": {"kind": "closed", "clients": 3}, "load": 0.5},
+        }
+        done = outcomes(Simulator(scenario, 1, tasks=30))[0]
+        assert len(done) == 30
+        late = done["arrived_at_s"] > 6
+        assert late.sum() > 5
+        assert not done["success"][late].any()
+
+
+def test_worlds_with_and_without_clients():
+    arrivals = {"choice": ["poisson", {"kind": "closed", "clients": {"uniform": [1, 9]}}]}
+    scenario = {**PLAIN, "workload": {"arrivals": arrivals}}
+    worlds = load(scenario).sample(range(200))
+    assert worlds.n_clients == 9
+    assert np.unique(worlds.workload["clients"]).tolist() == list(range(10))
+    sim = Simulator(scenario, 4, tasks=30)
+    for _ in range(3):
+        while not sim.done.all():
+            sim.step_masks(*sim.choose("single_best"))
+        sim.reset_done()
+
+
+# --- shipped ---
+
+# Capacity in bytes/s, when the hundredth task arrives, what a hundred tasks have to send, when the first is
+# through: of the world of seed 5, by the single best stream.
+FIFTH = {
+    "homogeneous": (23651942.98, 2.587050335, 28015817, 0.09760767592),
+    "heterogeneous": (23342554.53, 2.621339791, 28015817, 0.08874814172),
+    "shared-bottleneck": (24903661.54, 2.457018897, 28015817, 0.07916164898),
+    "lossy": (11418128.73, 5.358913747, 28015817, 0.163698099),
+    "flaky": (21224656.27, 2.882909679, 28015817, 0.09112669835),
+    "bursts": (17886800.54, 3.420889435, 28015817, 0.1040637157),
+    "time-of-day": (17817759.58, 3.434144833, 28015817, 0.1137602128),
+    "mixed": (23651942.98, 3.526957032, 28015817, 0.1089303383),
+    "trace-driven": (23651942.98, 2.587050335, 28015817, 0.08515257018),
+    "inter-region": (23170552.63, 2.640798775, 28015817, 0.1251000644),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families_have_the_worlds_they_always_had(name):
+    done = outcomes(Simulator(name, seed=5, tasks=100), "single_best")[0]
+    capacity = load(name).sample([5]).capacity_Bps[0]
+    found = capacity, done["arrived_at_s"][-1], done["size_bytes"].sum(), done["completed_at_s"][0]
+    assert found == pytest.approx(FIFTH[name], rel=1e-9)
+
+
+def test_workloads_are_the_shipped_files():
+    shipped = Path(itp.sim.scenario.__file__).with_name("workloads").glob("*.toml")
+    assert sorted(WORKLOADS) == sorted(path.stem for path in shipped)
+    held_out = Path(__file__).parents[2] / "bench" / "scenarios"
+    others = [*FAMILIES, *(path.stem for path in held_out.glob("*.toml"))]
+    assert not {*WORKLOADS, "families", "workloads"} & set(others)
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_a_workload(name):
+    scenario = load(name)
+    assert (scenario.name, scenario.n_streams, scenario.n_tasks) == (name, 4, 200)
+    assert scenario.about
+    assert bool(scenario.warnings) == (name == "overload")
+    for n in (1, 4, 16):
+        worlds = scenario.with_options(n_streams=n).sample(range(300))
+        for table in (worlds.links, worlds.paths, worlds.workload):
+            for field in table.dtype.names:
+                assert np.isfinite(table[field]).all(), field
+        total = worlds.links["rate_Bps"].sum(axis=1) / GOODPUT
+        assert total.min() > 9.9
+        assert total.max() < 10_100
+        assert (worlds.capacity_Bps > 0.3 * GOODPUT * total).all()
+    done = outcomes(Simulator(name, 20, tasks=100))
+    assert done["size_bytes"].min() >= 1
+
+
+def test_workloads_have_what_they_are_named_for():
+    def arrivals(name):
+        return met(name, 300, 200)
+
+    sizes, _ = arrivals("fixed-sizes")
+    assert (sizes == sizes[:, :1]).all()
+    assert len(np.unique(sizes)) > 250
+    sizes, _ = arrivals("exponential-sizes")
+    # Squared coefficient of variation, within worlds.
+    assert (sizes.var(axis=1) / sizes.mean(axis=1) ** 2).mean() == pytest.approx(1, rel=0.1)
+    sizes, _ = arrivals("lognormal-sizes")
+    assert np.log(sizes).std(axis=1).mean() == pytest.approx(2, rel=0.05)
+    sizes, _ = arrivals("two-humped-sizes")
+    assert (sizes > 1e6).mean() == pytest.approx(0.05, abs=0.005)
+    sizes, _ = arrivals("recorded-sizes")
+    recorded = load("recorded-sizes").sample([1]).sizes
+    assert set(np.unique(sizes)) <= set(recorded)
+    assert np.median(sizes) == pytest.approx(np.median(recorded), rel=0.05)
+
+    def dispersion(name):
+        gaps = np.diff(arrivals(name)[1], axis=1)
+        return np.median(gaps.var(axis=1) / gaps.mean(axis=1) ** 2)
+
+    assert dispersion("bursty-arrivals") > 5
+    assert dispersion("no-deadlines") == pytest.approx(1, abs=0.2)
+    worlds = load("daily-arrivals").sample(range(50))
+    assert worlds.workload["arrivals_per_s"] * worlds.workload["day_s"] == pytest.approx(200)
+    assert set(load("closed-loop").sample(range(50)).workload["clients"]) == {4, 8, 16}
+    assert (load("no-deadlines").sample(range(5)).workload["deadline_share"] == 0).all()
+    for name, share in (("idle-host", 0.01), ("overload", 1.1)):
+        sizes, at_s = arrivals(name)
+        capacity = load(name).sample(range(300)).capacity_Bps
+        assert (sizes.sum(axis=1) / capacity / at_s[:, -1]).mean() == pytest.approx(share, rel=0.15)
+
+
+def test_long_idle_links_are_as_if_they_had_been_watched():
+    def last(times):
+        tasks = [[at_s, 2e6, 0.5] for at_s in times]
+        scenario = {
+            "paths": [{"rate_mbit": 20, "noise": {"sd": 0.2, "tau_s": 0.5}, "rtt_ms": 1}],
+            "workload": {"tasks": tasks, "warm": True},
+        }
+        return outcomes(Simulator(scenario, 20, tasks=len(tasks)))["completed_at_s"][:, -1]
+
+    watched, left_alone = last([*range(0, 3001, 20)]), last([0, 3000])
+    assert (watched == left_alone).all()
+    assert len(np.unique(watched)) > 15
 
 
 # --- a clock of tasks ---

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,11 @@ from itp.policies.served import is_model, model_of
 from itp.sim import scenario
 from itp.sim.simulator import RULES
 
+GROUPS = {"families": scenario.FAMILIES, "workloads": scenario.WORKLOADS}
+"""Names that stand for several scenarios."""
+
 _MAX_TASKS = 1_000_000
+_MAX_STREAMS = 16
 
 
 def to_path(text: str) -> Path:
@@ -45,6 +49,7 @@ def add_world_options(add: Callable[..., Any]) -> None:
         help="offered load as a share of capacity (default: the scenario's)",
     )
     add("--tasks", metavar="N", type=int, help="tasks an episode (default: the scenario's)")
+    add("--streams", metavar="N", type=int, help="number of paths, where the scenario leaves it open")
     add("--trace", metavar="FILE", type=to_path, help="replaces the traces that a scenario names")
     add("--regions", metavar="FILE", type=to_path, help="replaces the table of regions that a scenario names")
 
@@ -52,6 +57,7 @@ def add_world_options(add: Callable[..., Any]) -> None:
 def check_world_options(args: argparse.Namespace) -> None:
     """UsageError unless the worlds can be as the options of `add_world_options` say."""
     check_range("--tasks", args.tasks, 1, _MAX_TASKS)
+    check_range("--streams", args.streams, 1, _MAX_STREAMS)
     check_positive("--load", args.load)
 
 
@@ -89,4 +95,16 @@ def check_policy(option: str, spec: str) -> None:
 def check_scenario(option: str, name: str) -> None:
     """UsageError unless the text names a shipped scenario or a file."""
     if not os.path.isfile(name):
-        check_name(option, name, scenario.FAMILIES)
+        check_name(option, name, (*scenario.FAMILIES, *scenario.WORKLOADS))
+
+
+def scenarios_of(option: str, names: Sequence[str]) -> list[str]:
+    """The names with those of `GROUPS` replaced by their members; UsageError as `check_scenario`."""
+    found: list[str] = []
+    for name in names:
+        if name in GROUPS and not os.path.isfile(name):
+            found += GROUPS[name]
+        else:
+            check_scenario(option, name)
+            found.append(name)
+    return found

@@ -22,8 +22,8 @@ from itp.cli.arguments import (
     check_policy,
     check_positive,
     check_range,
-    check_scenario,
     check_world_options,
+    scenarios_of,
     to_path,
 )
 from itp.errors import ScenarioError
@@ -65,7 +65,14 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         default=[],
         help="models that differ by their training seed alone; the report has their mean, least and most",
     )
-    add("--scenario", metavar="NAME|FILE", nargs="+", action="extend", help="default: all shipped ones")
+    add(
+        "--scenario",
+        metavar="NAME|FILE",
+        nargs="+",
+        action="extend",
+        help="shipped ones or files; workloads stands for "
+        f"{', '.join(scenario.WORKLOADS)}; families, the default, for {', '.join(scenario.FAMILIES)}",
+    )
     add(
         "--seeds",
         metavar="N",
@@ -107,6 +114,8 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate, print, write what was asked for."""
     _check(args)
     policies, replicas = _policies(args)
+    if args.scenario:
+        args.scenario = scenarios_of("--scenario", args.scenario)
     scenarios = _scenarios(args)
     orders = SERVICE_ORDERS if args.service_order == "both" else (args.service_order,)
     messages = console.messages()
@@ -186,15 +195,13 @@ def _files(pattern: str) -> list[str]:
 def _scenarios(args: argparse.Namespace) -> list[scenario.Scenario]:
     """The scenarios, loaded; --trace and --regions replace what a scenario names of their kind."""
     names = args.scenario or scenario.FAMILIES
-    for name in names:
-        check_scenario("--scenario", name)
     options = {key: path for key in ("trace", "regions") if (path := getattr(args, key)) is not None}
     used: set[str] = set()
     loaded = []
     for name in names:
         takes = {key: path for key, path in options.items() if _takes(name, key, path)}
         used.update(takes)
-        loaded.append(scenario.load(name, **takes))
+        loaded.append(scenario.load(name, n_streams=args.streams, **takes))
         if [world.name for world in loaded].count(loaded[-1].name) > 1:
             raise UsageError(f"--scenario {name}: the name {loaded[-1].name} appears twice")
     for key in options.keys() - used:
@@ -218,7 +225,7 @@ def _takes(name: str, key: str, path: Path) -> bool:
 def _with_command(report: Report, args: argparse.Namespace) -> Report:
     """The report with the command line that repeats it, files and all."""
     command = report.configuration.command
-    if args.scenario or args.trace or args.regions:
+    if args.scenario or args.trace or args.regions or args.streams:
         words = shlex.split(command)
         names = iter(args.scenario or ())
         for k, word in enumerate(words):
@@ -227,6 +234,8 @@ def _with_command(report: Report, args: argparse.Namespace) -> Report:
         for option in ("trace", "regions"):
             if (path := getattr(args, option)) is not None:
                 words += [f"--{option}", str(path)]
+        if args.streams is not None:
+            words += ["--streams", str(args.streams)]
         command = shlex.join(words)
     return dataclasses.replace(
         report, configuration=dataclasses.replace(report.configuration, command=command)

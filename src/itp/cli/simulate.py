@@ -56,7 +56,11 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "experiences or the figures of every episode. Ctrl-C keeps the episodes that are complete.",
     )
     add = parser.add_argument
-    add("scenario", metavar="SCENARIO", help=f"a file, or one of {', '.join(scenario.FAMILIES)}")
+    add(
+        "scenario",
+        metavar="SCENARIO",
+        help=f"a file, or one of {', '.join((*scenario.FAMILIES, *scenario.WORKLOADS))}",
+    )
     add(
         "--policy",
         metavar="NAME|FILE",
@@ -115,9 +119,9 @@ class _Run:
 def run(args: argparse.Namespace) -> int:
     """Simulate, write the files that were asked for and print the figures; 130 if interrupted."""
     _check(args)
-    world = scenario.load(args.scenario, trace=args.trace, regions=args.regions).with_options(
-        service_order=args.service_order, load=args.load, tasks=args.tasks
-    )
+    world = scenario.load(
+        args.scenario, trace=args.trace, regions=args.regions, n_streams=args.streams
+    ).with_options(service_order=args.service_order, load=args.load, tasks=args.tasks)
     policy = make(args.policy or DEFAULT_POLICIES[world.service_order])
     first = world.seed if args.seed is None else args.seed
     setting = {

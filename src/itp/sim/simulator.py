@@ -57,7 +57,7 @@ class Simulator:
     Parameters
     ----------
     scenario : str, path, mapping or Scenario
-        A shipped family (``itp.sim.scenario.FAMILIES``), a file, or its content.
+        A shipped family (``itp.sim.scenario.FAMILIES`` or ``WORKLOADS``), a file, or its content.
     n_envs : int
         How many environments.
     seed : int
@@ -68,7 +68,8 @@ class Simulator:
     service_order : {"fifo", "srpt"}, optional
         Instead of the scenario's own; ``srpt`` streams also steal work from each other.
     load, tasks, n_streams : optional
-        Instead of the scenario's own: offered load as a share of capacity, tasks an episode, number of
+        Instead of the scenario's own: offered load as a share of capacity (a number or a distribution, as in
+        a file), tasks an episode, number of
         paths (of a scenario whose `paths` is a number).
     threads : int
         The environments are divided among so many threads; results do not depend on it.
@@ -110,7 +111,7 @@ class Simulator:
         *,
         seeds: ArrayLike | None = None,
         service_order: str | None = None,
-        load: float | None = None,
+        load: float | Mapping[str, Any] | None = None,
         tasks: int | None = None,
         n_streams: int | None = None,
         threads: int = 1,
@@ -145,6 +146,7 @@ class Simulator:
             worlds.tasks,
             worlds.sizes,
             n_tasks=worlds.n_tasks,
+            n_clients=worlds.n_clients,
             service_order=worlds.service_order,
             stealing=worlds.stealing,
             min_chunk_bytes=count("min_chunk_bytes", min_chunk_bytes),

@@ -25,6 +25,7 @@ class Batch:
         sizes: NDArray[np.float64],
         *,
         n_tasks: int,
+        n_clients: int,
         service_order: str,
         stealing: bool,
         min_chunk_bytes: int,

@@ -122,6 +122,8 @@ cdef class Batch:
         float64[., 5], [., 2], [., 4] and [.], shared by all worlds.
     n_tasks : int
         Decisions of an episode.
+    n_clients : int
+        The most that any world has, those of `replace` included.
     service_order : {"fifo", "srpt"}
     stealing : bool
         Idle streams take over bytes of tasks that may use them.
@@ -139,8 +141,8 @@ cdef class Batch:
     """
 
     def __cinit__(self, links, paths, workloads, seeds, rows, outages, tasks, sizes, *, n_tasks,
-                  service_order, stealing, min_chunk_bytes, RewardWeights weights not None, keep_states=False,
-                  record_timeline=False):
+                  n_clients, service_order, stealing, min_chunk_bytes, RewardWeights weights not None,
+                  keep_states=False, record_timeline=False):
         cdef Py_ssize_t i
         cdef Setting* setting = &self.setting
         cdef const double[:, ::1] row_table = rows
@@ -156,6 +158,8 @@ cdef class Batch:
             raise ValueError("expected 1 to 16 paths, and at least as many links")
         if row_table.shape[1] != 5 or outage_table.shape[1] != 2 or task_table.shape[1] != 4:
             raise ValueError("expected tables of 5, 2 and 4 columns")
+        if not (0 <= workloads["clients"].min() and workloads["clients"].max() <= n_clients):
+            raise ValueError(f"expected at most {n_clients} clients in a world")
         self.tables = (rows, outages, tasks, sizes)
         self.weights = weights
         self.links = np.array(links)
@@ -166,6 +170,7 @@ cdef class Batch:
         memset(setting, 0, sizeof(Setting))
         setting.n = paths.shape[1]
         setting.n_links = links.shape[1]
+        setting.n_clients = n_clients
         setting.state_dim = 4 * setting.n + 4
         setting.slot_bytes = (sizeof(Slot) + setting.n * sizeof(Chunk) + 31) & ~<size_t>31
         setting.keep_states = keep_states
@@ -227,6 +232,8 @@ cdef class Batch:
         """Give some environments other worlds and begin their episodes; tables stay as they are."""
         cdef Py_ssize_t i, k
         for k in range(which.shape[0]):
+            if not 0 <= workloads[k].clients <= self.setting.n_clients:
+                raise ValueError(f"expected at most {self.setting.n_clients} clients in a world")
             i = which[k]
             self.links[i] = links[k]
             self.paths[i] = paths[k]
@@ -485,8 +492,9 @@ cdef class Batch:
     def _options(self):
         cdef const Setting* setting = &self.setting
         return {
-            "n_tasks": setting.n_tasks, "service_order": _SERVICE_ORDERS[setting.order],
-            "stealing": setting.stealing, "min_chunk_bytes": setting.min_chunk_bytes, "weights": self.weights,
+            "n_tasks": setting.n_tasks, "n_clients": setting.n_clients,
+            "service_order": _SERVICE_ORDERS[setting.order], "stealing": setting.stealing,
+            "min_chunk_bytes": setting.min_chunk_bytes, "weights": self.weights,
         }
 
     def __reduce__(self):

@@ -93,6 +93,7 @@ ctypedef struct Timeline:
 ctypedef struct Setting:
     int n
     int n_links
+    int n_clients               # at most, of any world
     int state_dim
     size_t slot_bytes           # a slot with its chunks, whole half cache lines
     bint keep_states            # of the tasks in flight, for `experiences`
@@ -142,10 +143,11 @@ ctypedef struct Env:
     double cost_s               # ... and of completion times
     bint over                   # all tasks of the episode are through
     bint out_of_memory
-    Stream* streams             # [n]; these four lie in one block with the Env
+    Stream* streams             # [n]; these five lie in one block with the Env
     StreamMetrics* metrics      # [n]: what is known of the streams
     Link* links                 # [n_links]
     double* event_s             # [n + n_links]: what happens next
+    double* submits_s           # [n_clients]: when each client submits next; infinite: it waits
     char* slots                 # [n_slots] of slot_bytes; these two grow
     float* vectors              # [n_slots, 2, state_dim]: state, and the next decision's; or NULL
     float* state                # [state_dim]: where the state goes; NULL: nowhere

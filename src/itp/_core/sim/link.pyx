@@ -6,7 +6,7 @@ at a quarter of its correlation time: x' = a x + sd sqrt(1 - a^2) z with a = exp
 or a trace may replace rate, delay, loss and load. Everything is piecewise constant in time.
 """
 from libc.math cimport INFINITY, M_PI, NAN, cos, exp, floor, isnan, sqrt
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
 from itp._core.counter cimport draw_bell, draw_exponential, draw_key
@@ -15,6 +15,8 @@ from itp._core.sim.world cimport BURST, NOISE, LinkSpec, Row, per_link
 # Cross traffic never takes all of a link: beside a full load TCP keeps a tenth, as measured on Linux.
 cdef double _MAX_LOAD = 0.9
 cdef double _DAY_STEPS = 96.0
+# So many steps of noise forget what was before, to the last bit: exp(-64) is 2e-28.
+cdef int _NOISE_MEMORY = 256
 
 
 cdef void link_start(Link* link, const LinkSpec* spec, const Row* rows, uint64_t seed, int number,
@@ -72,6 +74,11 @@ cdef void _next_row(Link* link) noexcept nogil:
 cdef void link_advance(Link* link, double now_s, double day_s, double day_start) noexcept nogil:
     cdef const LinkSpec* spec = link.spec
     cdef double load, udp_Bps = 0.0, next_s, day, mean_s
+    if now_s - link.noise_next_s > 2.0 * _NOISE_MEMORY * link.noise_step_s:
+        # Nobody has looked for long.
+        link.noise = 0.0
+        link.noise_index = <int64_t>(now_s / link.noise_step_s) - _NOISE_MEMORY
+        link.noise_next_s = link.noise_step_s * <double>link.noise_index
     while link.noise_next_s <= now_s:
         link.noise *= link.noise_decay
         link.noise += link.noise_kick * draw_bell(link.noise_key, link.noise_index)

@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport realloc
 from libc.string cimport memset
 
-from itp._core.counter cimport draw_bell, draw_key, draw_poisson, draw_uniform
+from itp._core.counter cimport draw_bell, draw_exponential, draw_key, draw_poisson, draw_uniform
 from itp._core.sim.env cimport (
     Chunk,
     Env,
@@ -35,7 +35,7 @@ from itp._core.sim.flow cimport (
 from itp._core.order cimport ORDER_AGEING_S, SRPT, Rank, served_before, served_before_newcomer
 from itp._core.reward cimport Outcome, Terms, reward_terms, weighted
 from itp._core.state cimport StreamMetrics, note_bandwidth, note_time, set_latency
-from itp._core.sim.world cimport JITTER, LOSS, MEASUREMENT, TAIL_LOSS, PathSpec, per_link
+from itp._core.sim.world cimport JITTER, LOSS, MEASUREMENT, TAIL_LOSS, THINK, PathSpec, per_link
 
 cdef double _SMOOTHING = 0.25                   # weight of a new sample in what is known of a stream
 cdef double _MIN_STEAL_BYTES = 65536.0
@@ -455,6 +455,18 @@ cdef void chunk_done(Env* env, int i) noexcept nogil:
     _next_in_line(env, i)
 
 
+cdef void _think(Env* env, const Slot* task) noexcept nogil:
+    """A client that waits has its answer, thinks, and submits again; which one makes no difference."""
+    cdef double submits_s = env.workload.think_s * draw_exponential(draw_key(env.seed, THINK), task.task)
+    cdef int c = 0
+    while env.submits_s[c] < INFINITY:
+        c += 1
+    submits_s += task.last_finish_s
+    env.submits_s[c] = submits_s
+    if submits_s < env.arrival.at_s:
+        env.arrival.at_s = submits_s
+
+
 cdef void complete_task(Env* env, int slot) noexcept nogil:
     cdef Slot* task = slot_of(env, slot)
     cdef Outcome outcome
@@ -485,6 +497,8 @@ cdef void complete_task(Env* env, int slot) noexcept nogil:
     else:
         env.done_first = slot
     env.done_last = slot
+    if env.workload.clients > 0:
+        _think(env, task)
 
 
 cdef void _record(Env* env, int i) noexcept nogil:

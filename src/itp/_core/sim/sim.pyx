@@ -9,7 +9,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
 from itp._core.alloc cimport WATER_FILLING, Rule, completion_time_s
-from itp._core.counter cimport draw_bell, draw_key
+from itp._core.counter cimport draw_bell, draw_exponential, draw_key
 from itp._core.choose cimport Choice
 from itp._core.sim.env cimport Chunk, Env, LAST, NO_CHUNK, Setting, Slot, Stream, chunk_of, slot_of
 from itp._core.sim.flow cimport (
@@ -42,7 +42,15 @@ from itp._core.sim.service cimport (
 )
 from itp._core.state cimport Paths, StreamMetrics, assemble_state, popcount, set_bandwidth, set_latency
 from itp._core.workload cimport workload_add, workload_reset
-from itp._core.sim.world cimport PRIOR, LinkSpec, PathSpec, WorkloadSpec, draw_arrival, per_link
+from itp._core.sim.world cimport (
+    FIRST_THINK,
+    PRIOR,
+    LinkSpec,
+    PathSpec,
+    WorkloadSpec,
+    draw_arrival,
+    per_link,
+)
 
 cdef double _NO_PROGRESS_S = 3600.0             # tasks that get nothing for so long are given up
 cdef int _FIRST_SLOTS = 16
@@ -53,7 +61,7 @@ cdef int _FIRST_SLOTS = 16
 cdef size_t env_bytes(const Setting* setting) noexcept nogil:
     cdef size_t size = (sizeof(Env) + setting.n * (sizeof(Stream) + sizeof(StreamMetrics))
                         + setting.n_links * sizeof(Link)
-                        + (setting.n + setting.n_links) * sizeof(double))
+                        + (setting.n + setting.n_links + setting.n_clients) * sizeof(double))
     return (size + 63) & ~<size_t>63
 
 
@@ -68,6 +76,8 @@ cdef bint env_init(Env* env, const Setting* setting) noexcept nogil:
     env.links = <Link*>place
     place += setting.n_links * sizeof(Link)
     env.event_s = <double*>place
+    place += (setting.n + setting.n_links) * sizeof(double)
+    env.submits_s = <double*>place
     env.over = True
     return _grow(env, _FIRST_SLOTS)
 
@@ -115,6 +125,7 @@ cdef bint env_copy(Env* to, const Env* env) noexcept nogil:
     to.metrics = <StreamMetrics*>(<char*>to + (<char*>env.metrics - <char*>env))
     to.links = <Link*>(<char*>to + (<char*>env.links - <char*>env))
     to.event_s = <double*>(<char*>to + (<char*>env.event_s - <char*>env))
+    to.submits_s = <double*>(<char*>to + (<char*>env.submits_s - <char*>env))
     to.slots, to.vectors, to.state = slots, vectors, state
     to.timeline = NULL
     memcpy(slots, env.slots, env.n_slots * env.setting.slot_bytes)
@@ -154,7 +165,8 @@ cdef void _point_as(Env* env, const Env* other) noexcept nogil:
     env.setting = other.setting
     env.link_specs, env.path_specs, env.workload = other.link_specs, other.path_specs, other.workload
     env.streams, env.metrics, env.links = other.streams, other.metrics, other.links
-    env.event_s, env.slots, env.vectors = other.event_s, other.slots, other.vectors
+    env.event_s, env.submits_s = other.event_s, other.submits_s
+    env.slots, env.vectors = other.slots, other.vectors
     env.state, env.timeline = other.state, other.timeline
 
 
@@ -367,16 +379,27 @@ cdef void _give_up(Env* env) noexcept nogil:
             complete_task(env, slot)
 
 
+cdef int _next_client(const Env* env) noexcept nogil:
+    """Who submits first of those that do not wait."""
+    cdef int c, first = 0
+    for c in range(1, env.workload.clients):
+        if env.submits_s[c] < env.submits_s[first]:
+            first = c
+    return first
+
+
 cdef void _advance(Env* env) noexcept nogil:
     """Run to the next arrival, or, after the last, until all tasks are through."""
     cdef int n = env.setting.n
     cdef int k, first, n_events = n + env.setting.n_links
-    cdef bint arriving = env.decided < env.n_tasks
+    cdef bint arriving = env.decided < env.n_tasks, closed = env.workload.clients > 0
     cdef double next_s
     if arriving:
         draw_arrival(env.workload, env.setting.tasks, env.setting.sizes, env.seed, env.decided, env.now_s,
                      env.reference, &env.arrival)
-    else:
+    if arriving and closed:
+        env.arrival.at_s = env.submits_s[_next_client(env)]
+    if not arriving or closed:
         env.checked_s = env.now_s
         env.checked_unsent = INFINITY
     while arriving or env.in_flight > 0:
@@ -386,20 +409,25 @@ cdef void _advance(Env* env) noexcept nogil:
             if env.event_s[k] < next_s:
                 next_s = env.event_s[k]
                 first = k
-        if arriving and env.arrival.at_s <= next_s:
+        if arriving and env.arrival.at_s <= next_s and env.arrival.at_s < INFINITY:
             env.now_s = env.arrival.at_s
+            if closed:
+                env.submits_s[_next_client(env)] = INFINITY
             _observe(env)
             _show(env, False)
             return
         if next_s == INFINITY:
             _give_up(env)
-            break
+            if not arriving:
+                break
+            # All clients waited for what never came; they go on with something else.
+            continue
         env.now_s = next_s
         if first < n:
             _stream_event(env, first)
         else:
             link_event(env, first - n)
-        if not arriving and env.in_flight > 0 and _stuck(env):
+        if (not arriving or env.arrival.at_s == INFINITY) and env.in_flight > 0 and _stuck(env):
             _give_up(env)
     env.over = True
     _show(env, True)
@@ -428,6 +456,8 @@ cdef void env_begin(Env* env, const LinkSpec* links, const PathSpec* paths, cons
         slot_of(env, k).next = k + 1 if k + 1 < env.n_slots else -1
         slot_of(env, k).pending = 0
     env.free_slot = 0
+    for k in range(workload.clients):
+        env.submits_s[k] = workload.think_s * draw_exponential(draw_key(seed, FIRST_THINK), k)
     for k in range(setting.n_links):
         link_start(env.links + k, links + k, setting.rows, seed, k, workload.day_s, workload.day_start)
         env.event_s[n + k] = INFINITY

@@ -16,6 +16,7 @@ cdef enum ArrivalKind:
     PERIODIC = 1
     BURSTY = 2
     DAILY = 3
+    CLOSED = 4
 
 cdef enum CongestionControl:
     CUBIC = 0
@@ -66,6 +67,8 @@ ctypedef struct WorkloadSpec:
     double off_share            # of the time; an episode begins at any time
     double swing                # DAILY: amplitude of the rate, as a fraction of its mean
     double swing_peak           # when it is highest, as a fraction of the day
+    int64_t clients             # CLOSED: each submits, waits for completion, thinks, submits again; else 0
+    double think_s              # on average
     int64_t size_kind           # of SizeKind
     double size_a               # the kind's parameters, see _size
     double size_b
@@ -134,6 +137,8 @@ cdef enum Process:
     HUMP = 14
     GAP = 15
     FIRST_GAP = 16
+    THINK = 17
+    FIRST_THINK = 18
 
 
 cdef inline uint64_t per_link(int process, int link) noexcept nogil:
@@ -141,7 +146,8 @@ cdef inline uint64_t per_link(int process, int link) noexcept nogil:
     return <uint64_t>process + 64 * (<uint64_t>link + 1)
 
 
-# Task `index` of the world `seed`; its time counts from the previous one's, `last_s`.
+# Task `index` of the world `seed`; its time counts from the previous one's, `last_s`. It is infinite
+# where clients say when they submit.
 cdef void draw_arrival(const WorkloadSpec* spec, const ExplicitTask* explicit_tasks,
                        const double* recorded_sizes, uint64_t seed, int64_t index, double last_s,
                        const double* reference, Arrival* out) noexcept nogil

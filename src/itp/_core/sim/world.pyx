@@ -23,13 +23,14 @@ PATH = _record(
 )
 WORKLOAD = _record(
     "arrivals_per_s arrivals short_gap_s long_gap_s long_gap_share off_s off_share swing swing_peak "
+    "clients think_s "
     "size_kind size_a size_b size_c size_d size_e size_min size_max size_first size_count "
     "priority_low priority_high urgent deadline_share deadline_low deadline_high day_s day_start "
     "estimate_noise stall_timeout_s warm task_first task_count",
-    integers="arrivals size_kind size_first size_count warm task_first task_count",
+    integers="arrivals clients size_kind size_first size_count warm task_first task_count",
 )
 SIZE_KINDS = ("fixed", "exponential", "lognormal", "pareto", "log_uniform", "two_humped", "recorded")
-ARRIVAL_KINDS = ("poisson", "periodic", "bursty", "daily")
+ARRIVAL_KINDS = ("poisson", "periodic", "bursty", "daily", "closed")
 CONGESTION_CONTROLS = ("cubic", "bbr")
 
 
@@ -135,6 +136,8 @@ cdef double _arrival_s(const WorkloadSpec* spec, uint64_t seed, int64_t index, d
         return last_s + 1.0 / spec.arrivals_per_s
     if spec.arrivals == BURSTY:
         return last_s + _bursty_gap_s(spec, seed, index)
+    if spec.arrivals == CLOSED:
+        return INFINITY
     gap_s = draw_exponential(draw_key(seed, INTERARRIVAL), index) / spec.arrivals_per_s
     if spec.arrivals == DAILY:
         return _daily_s(spec, last_s, gap_s)

@@ -25,6 +25,7 @@ _OWN: dict[str, dict[str, Range]] = {
         "swing": Range("a fraction of the mean rate", 0.0, 1.0),
         "peak": Range("a fraction of the day", 0.0, 1.0),
     },
+    "closed": {"clients": Range("clients", 1.0, 256.0)},
 }
 
 
@@ -43,13 +44,33 @@ class Arrivals:
     kind: str
     numbers: dict[str, Number]
 
-    def fill(self, out: NDArray[Any], seeds: Seeds, rate: Floats) -> None:
-        """Fill in the arrivals of worlds in which `rate` tasks arrive a second on average."""
+    @property
+    def most_clients(self) -> int:
+        """The most that a world has; 0: it is not closed."""
+        return round(self.numbers["arrivals.clients"].high) if self.kind == "closed" else 0
+
+    def fill(self, out: NDArray[Any], seeds: Seeds, rate: Floats, reference_s: Floats) -> None:
+        """Fill in the arrivals of worlds.
+
+        Parameters
+        ----------
+        out : WORKLOAD (E,)
+        seeds : uint64 (E,)
+        rate : float64 (E,)
+            Tasks a second, on average.
+        reference_s : float64 (E,)
+            Mean reference time of the tasks.
+        """
         drawn = {key: number.draw(seeds, f"workload.{key}") for key, number in self.numbers.items()}
         out["arrivals"] = ARRIVAL_KINDS.index(self.kind)
         out["arrivals_per_s"] = rate
         if self.kind == "daily":
             out["swing"], out["swing_peak"] = drawn["arrivals.swing"], drawn["arrivals.peak"]
+        if self.kind == "closed":
+            clients = np.rint(drawn["arrivals.clients"])
+            out["clients"] = clients
+            # A client's round is its thinking and the task's time.
+            out["think_s"] = np.maximum(clients / rate - reference_s, 0.0)
         if self.kind == "bursty":
             _fill_bursty(out, rate, drawn["arrivals.tasks"], drawn["arrivals.share"])
 

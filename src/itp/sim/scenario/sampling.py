@@ -230,6 +230,16 @@ def capacity_Bps(drawn: Drawn, spec: Spec) -> Floats:
     return total
 
 
+def _nominal_Bps(drawn: Drawn) -> Floats:
+    """What all streams of each world carry together when nothing else is there."""
+    shared, n = drawn.paths["shared"], drawn.paths.shape[1]
+    rate = drawn.links["rate_Bps"]
+    total: Floats = np.where(shared < 0, rate[:, :n], 0.0).sum(axis=1)
+    for j in range(n, rate.shape[1]):
+        total += np.minimum(np.where(shared == j, rate[:, :n], 0.0).sum(axis=1), rate[:, j])
+    return total
+
+
 def _outage_share(link: Link) -> float:
     if not link.outage_period_s:
         return 0.0
@@ -240,10 +250,12 @@ def draw_worlds(spec: Spec, seeds: Seeds) -> tuple[Drawn, Floats, NDArray[Any], 
     """Links and paths of the data's direction, capacity in bytes/s, workload, and the unit of time in s."""
     drawn = draw(spec, seeds)
     capacity = capacity_Bps(drawn, spec)
-    workload, mean_bytes = _draw_workload(spec, seeds, capacity)
+    # Worlds that carry nothing are refused by whoever asked for them.
+    carried = np.where(capacity > 0, capacity, 1.0)
+    workload, mean_bytes = _draw_workload(spec, seeds, carried, drawn)
     unit_s = np.ones(len(seeds))
     if spec.clock == "tasks":
-        unit_s = mean_bytes / np.maximum(capacity, 1e-300)
+        unit_s = mean_bytes / carried
         workload["day_s"] *= unit_s
         in_units(drawn, unit_s)
     return drawn, capacity, workload, unit_s
@@ -259,7 +271,7 @@ def in_units(drawn: Drawn, unit_s: Floats) -> None:
             table[field] *= unit_s[:, None]
 
 
-def _draw_workload(spec: Spec, seeds: Seeds, capacity: Floats) -> tuple[NDArray[Any], Floats]:
+def _draw_workload(spec: Spec, seeds: Seeds, capacity: Floats, links: Drawn) -> tuple[NDArray[Any], Floats]:
     """What is asked of each world that can carry `capacity`, and the mean sizes of its tasks."""
     asked = spec.workload
     out = np.zeros(len(seeds), WORKLOAD)
@@ -278,9 +290,10 @@ def _draw_workload(spec: Spec, seeds: Seeds, capacity: Floats) -> tuple[NDArray[
         mean_bytes[of_size] = size.fill(part, seeds[of_size], capacity[of_size])
         out[of_size] = part
     rate = drawn["load"] * capacity / mean_bytes
+    reference_s = links.paths["delay_s"].min(axis=1) + mean_bytes / _nominal_Bps(links)
     for arrivals, of_arrivals in _drawn_of(asked.arrivals, "workload.arrivals", seeds):
         part = out[of_arrivals]
-        arrivals.fill(part, seeds[of_arrivals], rate[of_arrivals])
+        arrivals.fill(part, seeds[of_arrivals], rate[of_arrivals], reference_s[of_arrivals])
         out[of_arrivals] = part
     return out, mean_bytes
 

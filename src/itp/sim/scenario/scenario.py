@@ -23,11 +23,11 @@ from itp.sim.scenario.lab import lab_scenario
 from itp.sim.scenario.node import Node, names
 from itp.sim.scenario.sampling import draw_worlds
 from itp.sim.scenario.scaling import RATE_SCALE, scaled
-from itp.sim.scenario.source import FAMILIES, read_source, with_file
+from itp.sim.scenario.source import FAMILIES, SHIPPED, WORKLOADS, read_source, with_file
 from itp.sim.scenario.workload import LOAD, MAX_TASKS, WORKLOAD_KEYS
 from itp.sim.scenario.worlds import Worlds
 
-__all__ = ["FAMILIES", "LINK", "PATH", "WORKLOAD", "Scenario", "Worlds", "load"]
+__all__ = ["FAMILIES", "LINK", "PATH", "WORKLOAD", "WORKLOADS", "Scenario", "Worlds", "load"]
 
 _DEFAULT_TASKS = 200
 # What a mixture of families says itself; all else is its members'.
@@ -145,7 +145,7 @@ class Scenario:
             number = node.number(LOAD)
             if any(spec.workload.tasks is not None for spec in self._specs):
                 raise node.refuse("this scenario has a list of tasks, and so no load")
-            changed = replace(changed, _specs=tuple(_with_load(spec, number) for spec in self._specs))
+            changed = replace(changed, _specs=tuple(_with_load(spec, number) for spec in changed._specs))
         if rate_scale is not None:
             node = Node(rate_scale, self.name, "rate_scale")
             factor = node.plain(RATE_SCALE)
@@ -215,6 +215,7 @@ class Scenario:
             tasks=np.empty((0, 4)) if tasks is None else tasks,
             sizes=self._sizes,
             n_tasks=self.n_tasks,
+            n_clients=max(spec.workload.most_clients for spec in self._specs),
             service_order=self.service_order,
             stealing=self.stealing,
         )
@@ -260,7 +261,7 @@ def load(
     Parameters
     ----------
     source : str, path or mapping
-        A name of `FAMILIES`, a TOML file, a JSON file of the lab's, or what either holds.
+        A name of `FAMILIES` or `WORKLOADS`, a TOML file, a JSON file of the lab's, or what either holds.
     trace : path, optional
         Stands in for every trace the scenario names: mahimahi's form, or CSV ``t,mbit`` or
         ``trace,t_s,mbit``, also as ``.gz``.
@@ -353,7 +354,7 @@ def _mixture(
     specs: list[Spec] = []
     for node in top["families"].items("a list of 1 to 64 shipped names or files", 1, 64):
         name = node.text("a shipped name or a file")
-        member, folder = read_source(name if name in FAMILIES else base / name)
+        member, folder = read_source(name if name in SHIPPED else base / name)
         tables = member.table(TOP_KEYS)
         if "families" in tables:
             if outer is not None:

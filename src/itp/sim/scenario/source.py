@@ -31,7 +31,25 @@ FAMILIES = (
     "trace-driven",
     "inter-region",
 )
-_SHIPPED = Path(__file__).parent / "families"
+"""Families that differ in their paths; all ask for much the same."""
+
+WORKLOADS = (
+    "lognormal-sizes",
+    "exponential-sizes",
+    "fixed-sizes",
+    "two-humped-sizes",
+    "recorded-sizes",
+    "bursty-arrivals",
+    "daily-arrivals",
+    "closed-loop",
+    "idle-host",
+    "overload",
+    "no-deadlines",
+)
+"""Families that differ in what is asked of the streams, over any number of paths."""
+
+SHIPPED = (*FAMILIES, *WORKLOADS)
+_FOLDERS = {name: folder for folder, of in (("families", FAMILIES), ("workloads", WORKLOADS)) for name in of}
 _MAX_FILE_BYTES = 16 * 2**20
 
 
@@ -42,10 +60,10 @@ def read_source(source: object) -> tuple[Node, Path]:
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(f"source must be a shipped name, a file or a mapping; got {source!r}")
     path = Path(os.fspath(source))
-    if source in FAMILIES:
-        path = _SHIPPED / f"{source}.toml"
+    if source in SHIPPED:
+        path = Path(__file__).parent / _FOLDERS[str(source)] / f"{source}.toml"
     if not is_file(path):
-        raise ScenarioError(f"{brief(path, 200)}: no such file; shipped scenarios are {', '.join(FAMILIES)}")
+        raise ScenarioError(f"{brief(path, 200)}: no such file; shipped scenarios are {', '.join(SHIPPED)}")
     text = read_text(path, "a scenario", _MAX_FILE_BYTES)
     as_json = path.suffix == ".json" or (path.suffix != ".toml" and text.lstrip().startswith("{"))
     try:

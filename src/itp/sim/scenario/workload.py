@@ -58,6 +58,11 @@ class Workload:
     warm: bool
     tasks: Floats | None
 
+    @property
+    def most_clients(self) -> int:
+        """The most that a world has; 0: none is closed."""
+        return max(arrivals.most_clients for arrivals in self.arrivals)
+
 
 def read_workload(keys: Mapping[str, Node], whole: Node, base: Path, sizes: RowTable) -> Workload:
     """The workload that the keys of ``[workload]`` describe, with defaults for those left out.

@@ -33,6 +33,8 @@ class Worlds:
         Recorded sizes in bytes.
     n_tasks : int
         Tasks an episode.
+    n_clients : int
+        The most that any world of the scenario has; 0: none is closed.
     service_order : {"fifo", "srpt"}
     stealing : bool
     """
@@ -47,6 +49,7 @@ class Worlds:
     tasks: Floats
     sizes: Floats
     n_tasks: int
+    n_clients: int
     service_order: str
     stealing: bool
 
