@@ -7,6 +7,7 @@ import json
 import math
 import re
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -327,6 +328,35 @@ GOOD = {
         "priority": [0, 1],
     },
 }
+GOOD_OF_ANY_NUMBER = {
+    "paths": 3,
+    "clock": "tasks",
+    "total_mbit": {"log_uniform": [1, 1000]},
+    "rate_spread": {"log_uniform": [1, 100]},
+    "defaults": {"rate_mbit": 1, "rtt_ms": 20, "random_outages": {"up_s": 99, "down_s": 1}},
+    "shared": [{"paths": 2, "rate_share": 0.7}],
+    "workload": {
+        "size": {
+            "choice": [
+                {"kind": "fixed", "mean_s": 1},
+                {"kind": "exponential", "mean_s": {"log_uniform": [0.1, 1]}, "max_bytes": 1e12},
+                {"kind": "lognormal", "sigma": 2, "mean_bytes": 1e6},
+                {"kind": "pareto", "shape": 1, "min_bytes": 1, "max_bytes": 100, "mean_s": 1},
+                {"kind": "two_humped", "median_bytes": [1, 9], "sigma": [1, 2], "share": 0.5, "mean_s": 1},
+            ]
+        },
+        "arrivals": {
+            "choice": [
+                "poisson",
+                {"kind": "bursty", "tasks": 9, "share": 0.5},
+                {"kind": "daily", "swing": 0.5, "peak": 0.5},
+                {"kind": "closed", "clients": 4},
+            ]
+        },
+        "day_s": 99,
+    },
+}
+GOODS = (GOOD, GOOD_OF_ANY_NUMBER)
 KEYS = sorted(
     {
         "families",
@@ -341,7 +371,7 @@ KEYS = sorted(
         "log_uniform",
         "kind",
     }
-    | set(re.findall(r'"(\w+)":', json.dumps(GOOD)))
+    | set(re.findall(r'"(\w+)":', json.dumps(GOODS)))
 )
 leaves = (
     st.none()
@@ -372,6 +402,8 @@ def survives(tables):
         return
     worlds = scenario.sample([0, 1, 2**64 - 1])
     assert (worlds.capacity_Bps > 0).all()
+    for field in worlds.workload.dtype.names:
+        assert np.isfinite(worlds.workload[field]).all(), field
     assert (worlds.workload["arrivals_per_s"] >= 0).all()
     with contextlib.suppress(ScenarioError):  # more outages than the lab takes
         json.dumps(scenario.wanlab(3, horizon_s=3), allow_nan=False)
@@ -388,7 +420,9 @@ def places(value, path=()):
 
 def test_good_survives():
     assert load(GOOD).n_streams == 4
-    survives(GOOD)
+    assert load(GOOD_OF_ANY_NUMBER).n_streams == 3
+    for tables in GOODS:
+        survives(tables)
 
 
 @settings(deadline=None)
@@ -399,19 +433,20 @@ def test_any_tables(tables):
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
+    good=st.sampled_from(GOODS),
     edits=st.lists(
         st.tuples(
-            st.sampled_from(list(places(GOOD))),
+            st.sampled_from([place for good in GOODS for place in places(good)]),
             st.sampled_from(["set", "drop", "add"]),
             st.sampled_from(KEYS),
             anything,
         ),
         min_size=1,
         max_size=3,
-    )
+    ),
 )
-def test_good_with_edits(edits):
-    tables = copy.deepcopy(GOOD)
+def test_good_with_edits(good, edits):
+    tables = copy.deepcopy(good)
     for path, what, key, value in edits:
         parent = tables
         try:
@@ -439,6 +474,9 @@ def test_any_trace_file(tmp_path, data, packed):
     for key in ("trace", "regions"):
         with contextlib.suppress(ScenarioError):
             load({"paths": [{key: str(path)}]}).sample([1])
+    with contextlib.suppress(ScenarioError):
+        size = {"kind": "recorded", "file": str(path)}
+        load({"paths": 2, "defaults": {"rate_mbit": 5}, "workload": {"size": size}}).sample([1])
 
 
 @given(

@@ -456,8 +456,10 @@ cdef void env_begin(Env* env, const LinkSpec* links, const PathSpec* paths, cons
         slot_of(env, k).next = k + 1 if k + 1 < env.n_slots else -1
         slot_of(env, k).pending = 0
     env.free_slot = 0
-    for k in range(workload.clients):
-        env.submits_s[k] = workload.think_s * draw_exponential(draw_key(seed, FIRST_THINK), k)
+    for k in range(setting.n_clients):
+        env.submits_s[k] = 0.0
+        if k < workload.clients:
+            env.submits_s[k] = workload.think_s * draw_exponential(draw_key(seed, FIRST_THINK), k)
     for k in range(setting.n_links):
         link_start(env.links + k, links + k, setting.rows, seed, k, workload.day_s, workload.day_start)
         env.event_s[n + k] = INFINITY

@@ -64,29 +64,31 @@ class Arrivals:
         drawn = {key: number.draw(seeds, f"workload.{key}") for key, number in self.numbers.items()}
         out["arrivals"] = ARRIVAL_KINDS.index(self.kind)
         out["arrivals_per_s"] = rate
+        gap_s = 1.0 / np.maximum(rate, 1e-12)
         if self.kind == "daily":
             out["swing"], out["swing_peak"] = drawn["arrivals.swing"], drawn["arrivals.peak"]
         if self.kind == "closed":
             clients = np.rint(drawn["arrivals.clients"])
             out["clients"] = clients
             # A client's round is its thinking and the task's time.
-            out["think_s"] = np.maximum(clients / rate - reference_s, 0.0)
+            out["think_s"] = np.maximum(clients * gap_s - reference_s, 0.0)
         if self.kind == "bursty":
-            _fill_bursty(out, rate, drawn["arrivals.tasks"], drawn["arrivals.share"])
+            _fill_bursty(out, gap_s, drawn["arrivals.tasks"], drawn["arrivals.share"])
 
 
-def _fill_bursty(out: NDArray[Any], rate: Floats, tasks: Floats, share: Floats) -> None:
-    # Bursts end at the rate `ending`, pauses at `beginning`: the gaps are hyperexponential, see
-    # Kuczura, "The interrupted Poisson process as an overflow process", BSTJ 52, 1973.
-    busy = rate / share
+def _fill_bursty(out: NDArray[Any], gap_s: Floats, tasks: Floats, share: Floats) -> None:
+    # In units of the mean gap, tasks of a burst come at the rate `busy`, bursts end at the rate `ending` and
+    # pauses at `beginning`. The gaps are hyperexponential: Kuczura, "The interrupted Poisson process as an
+    # overflow process", BSTJ 52, 1973.
+    busy = 1.0 / share
     ending = busy / tasks
     beginning = ending * share / (1.0 - share)
     total = busy + ending + beginning
     root = np.sqrt(total * total - 4.0 * busy * beginning)
     fast, slow = 0.5 * (total + root), 2.0 * busy * beginning / (total + root)
-    out["short_gap_s"], out["long_gap_s"] = 1.0 / fast, 1.0 / slow
+    out["short_gap_s"], out["long_gap_s"] = gap_s / fast, gap_s / slow
     out["long_gap_share"] = (fast - busy) / root
-    out["off_s"], out["off_share"] = 1.0 / beginning, 1.0 - share
+    out["off_s"], out["off_share"] = gap_s / beginning, 1.0 - share
 
 
 def read_arrivals(node: Node) -> Arrivals:

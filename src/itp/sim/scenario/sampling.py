@@ -14,6 +14,7 @@ from itp.sim.scenario.capacity import MAX_LOAD, path_goodput_Bps, positive_part
 from itp.sim.scenario.draws import Floats, Seeds, uniform
 from itp.sim.scenario.file import Spec
 from itp.sim.scenario.links import Link, goodput_Bps
+from itp.sim.scenario.tables import TIME
 
 # What iperf3 puts on the wire for 1400 bytes of payload.
 UDP_WIRE = 1428 / 1400
@@ -255,7 +256,7 @@ def draw_worlds(spec: Spec, seeds: Seeds) -> tuple[Drawn, Floats, NDArray[Any], 
     workload, mean_bytes = _draw_workload(spec, seeds, carried, drawn)
     unit_s = np.ones(len(seeds))
     if spec.clock == "tasks":
-        unit_s = mean_bytes / carried
+        unit_s = np.minimum(mean_bytes / carried, TIME.high)
         workload["day_s"] *= unit_s
         in_units(drawn, unit_s)
     return drawn, capacity, workload, unit_s

@@ -74,7 +74,9 @@ class Size:
         if self.kind in _TRUNCATED:
             a = low
         if "mean" in drawn:
-            scale = drawn["mean"] * (capacity_Bps if self.mean_in_seconds else 1.0)
+            wanted = drawn["mean"] * (capacity_Bps if self.mean_in_seconds else 1.0)
+            # Far from any size that there is, it makes no difference where.
+            scale = np.clip(wanted, 1e-3, 1e3 * MAX_SIZE_BYTES)
             if self.kind in _TRUNCATED:
                 scale /= mean_size_bytes(self.kind, a, b, low, high)
                 a = low = np.clip(scale * low, 1.0, MAX_SIZE_BYTES)
