@@ -401,6 +401,23 @@ def test_days():
     assert bins == pytest.approx(1 + 0.8 * blur * np.cos(2 * np.pi * (middle - 0.3)), abs=0.05)
 
 
+@pytest.mark.parametrize("day_s", [1e-3, 1.0, 86_400.0, 1e9])
+@pytest.mark.parametrize("swing", [0, 0.5, 1])
+def test_a_day_of_any_length(day_s, swing):
+    """The integral of the rate between two tasks is exponential."""
+    arrivals = {"kind": "daily", "swing": swing, "peak": 0.25}
+    scenario = load(asked(SMALL, arrivals, load=0.1, day_s=day_s, day_start=0.6))
+    rate = scenario.sample([0]).workload["arrivals_per_s"][0]
+    _, at_s = met(scenario, n_envs=20, tasks=500)
+    gap_s = np.diff(at_s, axis=1)
+    assert (gap_s >= 0).all()
+    half = np.pi * gap_s / day_s
+    middle = 2 * np.pi * (0.6 - 0.25 + at_s[:, :-1] / day_s) + half
+    carried = gap_s + swing * day_s / np.pi * np.sin(half) * np.cos(middle)
+    plain = met(load(asked(SMALL, load=0.1)), n_envs=20, tasks=500)[1]
+    assert carried * rate == pytest.approx(np.diff(plain, axis=1) * rate, rel=1e-6, abs=1e-6)
+
+
 def test_arrivals_are_those_of_the_seed_whatever_is_decided():
     for arrivals in ("poisson", BURSTY, {"kind": "daily", "swing": 1, "peak": 0}):
         scenario = {**PLAIN, "workload": {"arrivals": arrivals, "size": SMALL, "load": 0.8}}

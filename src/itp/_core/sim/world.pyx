@@ -100,34 +100,33 @@ cdef double _bursty_gap_s(const WorkloadSpec* spec, uint64_t seed, int64_t index
     return gap_s
 
 
-cdef double _daily_s(const WorkloadSpec* spec, double last_s, double wanted_s) noexcept nogil:
-    """When the rate, which swings with the time of day, has carried `wanted_s` mean gaps since `last_s`.
-
-    The integral of the rate is inverted by Newton's method, kept within a bracket.
+cdef double _daily_gap_s(const WorkloadSpec* spec, double last_s, double mean_gap_s) noexcept nogil:
+    """The time from `last_s` in which the rate, that swings with the time of day, carries as much as its
+    mean does in `mean_gap_s`: the integral of the rate, inverted by Newton's method within a bracket.
     """
     cdef double pace = 2.0 * M_PI / spec.day_s
-    cdef double phase = 2.0 * M_PI * (spec.day_start - spec.swing_peak)
-    cdef double reach_s = spec.swing / pace
-    # Time plus swing: between two times it grows as the integral of 1 + swing cos(...).
-    cdef double start = reach_s * sin(pace * last_s + phase)
-    cdef double low_s = last_s, high_s = last_s + wanted_s + 2.0 * reach_s
-    cdef double at_s = last_s + wanted_s, error_s, rate
+    cdef double phase = pace * last_s + 2.0 * M_PI * (spec.day_start - spec.swing_peak)
+    cdef double low_s = 0.0, high_s = mean_gap_s + 2.0 * spec.swing / pace
+    cdef double gap_s = mean_gap_s / (1.0 + spec.swing * cos(phase) + 1e-9), half, error_s, rate
     cdef int _k
+    if gap_s > high_s:
+        gap_s = mean_gap_s
     for _k in range(60):
-        error_s = (at_s - last_s) + reach_s * sin(pace * at_s + phase) - start - wanted_s
+        half = 0.5 * pace * gap_s
+        error_s = gap_s + 2.0 * spec.swing / pace * sin(half) * cos(phase + half) - mean_gap_s
         if error_s > 0.0:
-            high_s = at_s
+            high_s = gap_s
         else:
-            low_s = at_s
-        if fabs(error_s) <= 1e-12 * wanted_s + 4e-16 * (at_s + reach_s):
+            low_s = gap_s
+        if fabs(error_s) <= 1e-12 * mean_gap_s:
             break
-        rate = 1.0 + spec.swing * cos(pace * at_s + phase)
-        at_s -= error_s / rate if rate > 1e-9 else 0.0
-        if not low_s < at_s < high_s:
-            at_s = 0.5 * (low_s + high_s)
-            if not low_s < at_s < high_s:
+        rate = 1.0 + spec.swing * cos(phase + 2.0 * half)
+        gap_s -= error_s / rate if rate > 1e-9 else 0.0
+        if not low_s < gap_s < high_s:
+            gap_s = 0.5 * (low_s + high_s)
+            if not low_s < gap_s < high_s:
                 break
-    return at_s
+    return gap_s
 
 
 cdef double _arrival_s(const WorkloadSpec* spec, uint64_t seed, int64_t index, double last_s) noexcept nogil:
@@ -140,7 +139,7 @@ cdef double _arrival_s(const WorkloadSpec* spec, uint64_t seed, int64_t index, d
         return INFINITY
     gap_s = draw_exponential(draw_key(seed, INTERARRIVAL), index) / spec.arrivals_per_s
     if spec.arrivals == DAILY:
-        return _daily_s(spec, last_s, gap_s)
+        gap_s = _daily_gap_s(spec, last_s, gap_s)
     return last_s + gap_s
 
 
