@@ -255,7 +255,7 @@ def test_recorded_sizes(recorded):
         same.step_masks(*same.choose("single_best"))
 
 
-def test_recorded_sizes_of_a_mixture(tmp_path):
+def test_recorded_sizes_of_a_mixture(tmp_path, monkeypatch):
     for name, sizes in (("a", [5, 7]), ("b", [11, 13, 17])):
         (tmp_path / f"{name}.txt").write_text("# bytes\n" + "\n".join(map(str, sizes)))
         size = f'{{ kind = "recorded", file = "{name}.txt" }}'
@@ -274,6 +274,9 @@ def test_recorded_sizes_of_a_mixture(tmp_path):
     )
     sizes, _ = met(tmp_path / "more" / "mixture.toml", n_envs=1, tasks=5)
     assert set(sizes.ravel()) == {19}
+    monkeypatch.chdir(tmp_path)
+    mine = {"families": ["recorded-sizes"], "workload": {"size": {"kind": "recorded", "file": "c.txt"}}}
+    assert set(met(mine, n_envs=1, tasks=5)[0].ravel()) == {19}
 
 
 def test_sizes_and_arrivals_of_each_worlds_own():
