@@ -31,8 +31,8 @@ import numpy as np
 
 from itp._core.heuristic import POLICIES as _POLICIES
 
-# Below this load a host is idle between tasks.
-cdef double _IDLE = 0.05 / 0.55
+# Tasks that may be expected to arrive while one is under way, for its host to count as idle.
+cdef double _IDLE_ARRIVALS = 0.1
 
 GUARD_RULES = ("single_best", "least_completion_time")
 
@@ -151,7 +151,9 @@ cdef uint32_t _by_set(const Learned* model, const Situation* situation, const Pa
                       features.members, c.count, values)
     only_meeting = any_candidate_meets(c)
     most_s = INFINITY
-    if situation.in_flight == 0.0 and features.context[5] < _IDLE:
+    # Nobody is in flight, and hardly anybody is to be expected while the task is.
+    if situation.in_flight == 0.0 and c.completion_s[fastest] <= _IDLE_ARRIVALS * features.gap_s \
+            or situation.workload.count == 0:
         most_s = 1.25 * c.completion_s[fastest]
     for k in range(c.count):
         if not isfinite(values[k]):

@@ -33,6 +33,7 @@ ctypedef struct Features:
     uint32_t members[63]                # of each candidate: bits over the streams that are up
     double reference_s                  # of the task, over the streams that are up
     double mean_reference_s             # of the mean task
+    double gap_s                        # mean time between tasks; 0: not known yet
 
 
 cdef void assemble_features(const Situation* situation, const Paths* paths, const Demand* demand,

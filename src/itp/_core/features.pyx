@@ -86,6 +86,7 @@ cdef void assemble_features(const Situation* situation, const Paths* paths, cons
         mean_s = 1e-9
     out.reference_s = reference_s
     out.mean_reference_s = mean_s
+    out.gap_s = view.gap_s
     j = 0
     for i in range(paths.n):
         if not (paths.up >> i) & 1:
