@@ -405,7 +405,7 @@ def test_a_forward_pass_that_differs_is_not_used(tmp_path, monkeypatch):
         ],
     )
     alike = dense_chain(tmp_path / "alike.onnx", metadata={"schema": 1}, bias=1e6)
-    assert "other actions" in load_model(alike).why_not_native
+    assert "other choices" in load_model(alike).why_not_native
 
 
 # --- the file ---

@@ -276,7 +276,7 @@ def test_an_odd_file_that_answers_well_is_served(name, tmp_path):
 # --- metadata ---
 
 METADATA = {
-    '{"schema": 1, "schema": 2}': "state schema 2",
+    '{"schema": 1, "schema": 3}': "state schema 3",
     '{"schema": 1.0}': "state schema 1.0",
     '{"schema": NaN}': "state schema nan",
     '{"schema": "' + "1" * 5000 + '"}': "state schema 1111.* ... 1111",

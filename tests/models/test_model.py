@@ -91,7 +91,7 @@ def bad_models(tmp_path, good):
     yield "output name", dense_chain(tmp_path / "oname.onnx", output_name="y"), itp.ModelError
     yield "NaN", dense_chain(tmp_path / "nan.onnx", bias=float("nan")), itp.ModelError
     yield "infinite", dense_chain(tmp_path / "inf.onnx", bias=float("inf")), itp.ModelError
-    yield "schema 2", dense_chain(tmp_path / "schema.onnx", metadata={"schema": 2}), itp.SchemaError
+    yield "schema 3", dense_chain(tmp_path / "schema.onnx", metadata={"schema": 3}), itp.SchemaError
     other = dense_chain(tmp_path / "sha.onnx")
     other.with_suffix(".json").write_text(json.dumps({"sha256": "0" * 64}))
     yield "wrong SHA-256", other, itp.ModelError

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from itp import __version__
@@ -22,14 +25,12 @@ from itp._util.files import write_bytes, write_text
 from itp.actions import N_ACTIONS
 from itp.models.load import load_model
 from itp.models.onnxruntime import runtime
+from itp.schema import SET_SCHEMA
 from itp_training.config import TrainingConfig
 from itp_training.errors import TrainingError
 from itp_training.network import QNetwork
+from itp_training.set_graph import IR_VERSION, OPSET, set_graph
 from itp_training.trainer import Round
-
-OPSET = 17
-IR_VERSION = 8
-"""Both read by every onnxruntime from 1.12 (2022) on."""
 
 N_PARITY_STATES = 10_000
 PARITY = 1e-5
@@ -109,21 +110,51 @@ def with_metadata(graph: onnx.ModelProto, metadata: dict[str, Any]) -> bytes:
 
 
 def write_model(path: Path, content: bytes, metadata: dict[str, Any]) -> Path:
-    """Write a model file and its metadata beside it, and load it to see that it can be served.
+    """Write a model file and its metadata beside it, once a copy was loaded to see that it can be served.
 
     Raises
     ------
+    ModelError
+        It cannot be served; nothing is written.
     OSError
         It cannot be written; what stood there stands.
     """
+    with TemporaryDirectory() as folder:
+        copy = Path(folder, path.name)
+        copy.write_bytes(content)
+        load_model(copy)
     metadata = {**metadata, "sha256": hashlib.sha256(content).hexdigest()}
     path.parent.mkdir(parents=True, exist_ok=True)
     # Metadata that contradicts its model is refused on loading: the old one goes first.
     path.with_suffix(".json").unlink(missing_ok=True)
     write_bytes(path, content)
     write_text(path.with_suffix(".json"), json.dumps(metadata, indent=1, allow_nan=False) + "\n")
-    load_model(path)
     return path
+
+
+def write_set_model(arrays: Mapping[str, NDArray[np.float32]], metadata: dict[str, Any], path: Path) -> Path:
+    """Write the file of a set model, schema 2, and its metadata beside it.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+        The weights, as ``itp._core.setnet.SetNet`` takes them.
+    metadata : dict
+        Of ``itp.models.metadata`` and more; ``schema`` is added, and ``version`` where it is missing.
+    path : Path
+        Ends in ``.onnx``.
+
+    Raises
+    ------
+    ModelError
+        The model cannot be served, or the two engines differ; nothing is written.
+    OSError
+        It cannot be written; what stood there stands.
+    """
+    graph = set_graph(arrays)
+    weights = hashlib.sha256(graph.SerializeToString(deterministic=True)).hexdigest()
+    metadata = {"version": f"{path.stem}-{weights[:8]}", **metadata, "schema": SET_SCHEMA}
+    return write_model(path, with_metadata(graph, metadata), metadata)
 
 
 def to_onnx(network: QNetwork) -> onnx.ModelProto:

@@ -1,0 +1,3 @@
+STREAM_NAMES: tuple[str, ...]
+CONTEXT_NAMES: tuple[str, ...]
+CANDIDATE_NAMES: tuple[str, ...]

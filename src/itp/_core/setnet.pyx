@@ -18,6 +18,7 @@ cdef int _n_kernels = setnet_kernels(_kernels)
 
 KERNELS = tuple([_kernels[k].name.decode() for k in range(_n_kernels)])
 MAX_WIDTH = SETNET_MAX_WIDTH
+MAX_CANDIDATES = SETNET_MAX_CANDIDATES - 1
 # Names of the arrays that a network consists of; a weight is float32[outputs, inputs].
 LAYERS = ("context", "first", "second", "pool", "member", "own", "hidden")
 BIASES = ("context", "second", "hidden")

@@ -1,8 +1,9 @@
 """A model file: ONNX with metadata inside and, as JSON, beside it; loading verifies all of it.
 
-Keys of the metadata that loading reads, each optional: ``schema`` (of the state, 1), ``sha256`` (of the
-ONNX file; beside it only), and those of ``itp.models.metadata``. A model for the service order ``fifo`` may
-have a variant for ``srpt`` beside it: ``NAME-srpt.onnx``.
+Keys of the metadata that loading reads, each optional: ``schema`` (1: Q-values of a state of four streams;
+2: values of candidate sets of any number of streams), ``sha256`` (of the ONNX file; beside it only), and
+those of ``itp.models.metadata``. A model of schema 1 for the service order ``fifo`` may have a variant for
+``srpt`` beside it: ``NAME-srpt.onnx``; one of schema 2 serves both orders.
 """
 
 from __future__ import annotations
@@ -20,15 +21,20 @@ from typing import Any
 from itp._core.calibration import Calibration
 from itp._core.choose import Guard
 from itp._core.qnet import QNet
+from itp._core.setnet import SetNet
 from itp._util.messages import brief
 from itp._util.terminal import printable
 from itp.errors import ModelError, SchemaError
 from itp.models import metadata as metadata_of
-from itp.models.onnx import read_graph
+from itp.models.metadata import Cap, Preferences, Support
+from itp.models.onnx import Graph, read_graph
 from itp.models.onnxruntime import open_session
 from itp.models.operators import MAX_MODEL_BYTES, check_operators
+from itp.models.setmodel import compiled
+from itp.models.setmodel import verify as verify_set
+from itp.models.signature import check_q_signature, check_set_signature, likely_schema
 from itp.models.verification import verify
-from itp.schema import N_ACTIONS, SCHEMA, STATE_DIM
+from itp.schema import SCHEMAS, SET_SCHEMA
 
 log = logging.getLogger("itp")
 
@@ -43,6 +49,7 @@ class Model:
 
     Attributes
     ----------
+    schema : {1, 2}
     path : Path
     version : str
         From the metadata, or the file's stem and the first digits of its SHA-256.
@@ -66,8 +73,17 @@ class Model:
     why_one_by_one : str or None
         Why `session` has to compute a batch state by state; None where a batch gives the same bits, or where
         `net` computes.
+    set_net : SetNet or None
+        Of schema 2: the compiled forward pass, checked against `session`.
+    preferences : Preferences
+        Of schema 2: what the names of preferences stand for.
+    cap : Cap or None
+        Of schema 2: how much longer than the rule a decision may plan.
+    support : Support or None
+        Of schema 2: the range of inputs it was trained on.
     """
 
+    schema: int
     path: Path
     version: str
     sha256: str
@@ -81,6 +97,10 @@ class Model:
     net: QNet | None = field(repr=False, default=None)
     why_not_native: str | None = None
     why_one_by_one: str | None = None
+    set_net: SetNet | None = field(repr=False, default=None)
+    preferences: Preferences = field(default_factory=Preferences)
+    cap: Cap | None = None
+    support: Support | None = field(repr=False, default=None)
 
 
 def shipped_models() -> list[str]:
@@ -131,13 +151,14 @@ def load_model(model: str | os.PathLike[str], service_order: str = "fifo", *, en
     service_order : {"fifo", "srpt"}
     engine : {"auto", "native", "onnxruntime"}
         What is to compute the answers; "auto" is native, the compiled forward pass, where the graph is a
-        chain of dense layers, and else onnxruntime.
+        chain of dense layers or a set network, and else onnxruntime. A model of schema 2 is native always.
 
     Raises
     ------
     ModelError
         Missing, too large, corrupt, truncated, of the wrong shape; its answers are not finite, or depend on
-        more than the state; the engine is "native", and the graph is no chain.
+        more than the state; the engine is "native", and the graph is no chain, or "onnxruntime", and the
+        model is of schema 2.
     SchemaError
         Made for another state schema.
     """
@@ -155,45 +176,86 @@ def load_model(model: str | os.PathLike[str], service_order: str = "fifo", *, en
         graph = read_graph(content)
         check_operators(graph)
         session = open_session(content)
-        takes_batches = _check_signature(session)
         inside = _metadata_inside(session)
     metadata = {**inside, **beside}
-    for schema in [part["schema"] for part in (inside, beside) if "schema" in part]:
-        if type(schema) is not int or schema != SCHEMA:
-            raise SchemaError(
-                f"{path}: made for state schema {brief(schema, 40)}; this version has schema {SCHEMA}"
-            )
-    if "schema" not in metadata:
-        log.warning("%s: no schema in its metadata; taken as schema %d", path, SCHEMA)
+    schema = _schema(path, session, inside, beside)
     version = metadata_of.version(metadata, str(path)) or _default_version(path, sha256)
     trained_for = metadata_of.service_order(metadata, str(path))
     if trained_for not in (None, service_order):
         log.warning("%s: trained for %s; the streams are served by %s", path, trained_for, service_order)
-    calibration = metadata_of.calibration(metadata, str(path))
+    read = _read_set_model if schema == SET_SCHEMA else _read_q_model
+    return Model(
+        schema=schema,
+        path=path,
+        version=version,
+        sha256=sha256,
+        metadata=metadata,
+        service_order=trained_for,
+        calibration=metadata_of.calibration(metadata, str(path)),
+        hard_deadlines=metadata_of.hard_deadlines(metadata, str(path)),
+        session=session,
+        **read(path, graph, session, metadata, engine),
+    )
+
+
+def _schema(path: Path, session: Any, inside: dict[str, Any], beside: dict[str, Any]) -> int:
+    """The schema that the metadata name, or the one that the inputs look like."""
+    given = [part["schema"] for part in (inside, beside) if "schema" in part]
+    for schema in given:
+        if type(schema) is not int or schema not in SCHEMAS:
+            raise SchemaError(
+                f"{path}: made for state schema {brief(schema, 40)}; "
+                f"this version has schemas {' and '.join(map(str, SCHEMAS))}"
+            )
+        if schema != given[0]:
+            raise SchemaError(
+                f"{path}: made for state schema {given[0]} by the metadata inside, {schema} beside"
+            )
+    if given:
+        return int(given[0])
+    schema = likely_schema(session)
+    log.warning("%s: no schema in its metadata; taken as schema %d", path, schema)
+    return schema
+
+
+def _read_q_model(
+    path: Path, graph: Graph, session: Any, metadata: dict[str, Any], engine: str
+) -> dict[str, Any]:
+    """What a Model of schema 1 has beyond what both schemas have."""
     guard = metadata_of.guard(metadata, str(path))
-    hard_deadlines = metadata_of.hard_deadlines(metadata, str(path))
     with _naming(path):
+        takes_batches = check_q_signature(session)
         verified = verify(graph, session, takes_batches=takes_batches, native=engine != "onnxruntime")
         if engine == "native" and verified.net is None:
             raise ModelError(
                 f"engine='native' cannot serve it: {verified.why_not_native}; "
                 "engine='auto' serves it by onnxruntime"
             )
-    return Model(
-        path=path,
-        version=version,
-        sha256=sha256,
-        metadata=metadata,
-        service_order=trained_for,
-        calibration=calibration,
-        guard=guard,
-        hard_deadlines=hard_deadlines,
-        session=session,
-        takes_batches=takes_batches,
-        net=verified.net,
-        why_not_native=verified.why_not_native,
-        why_one_by_one=verified.why_one_by_one,
-    )
+    return {
+        "guard": guard,
+        "takes_batches": takes_batches,
+        "net": verified.net,
+        "why_not_native": verified.why_not_native,
+        "why_one_by_one": verified.why_one_by_one,
+    }
+
+
+def _read_set_model(
+    path: Path, graph: Graph, session: Any, metadata: dict[str, Any], engine: str
+) -> dict[str, Any]:
+    """What a Model of schema 2 has beyond what both schemas have."""
+    fitted = {
+        "preferences": metadata_of.preferences(metadata, str(path)),
+        "cap": metadata_of.cap(metadata, str(path)),
+        "support": metadata_of.support(metadata, str(path)),
+    }
+    with _naming(path):
+        if engine == "onnxruntime":
+            raise ModelError("engine='onnxruntime' serves models of schema 1; engine='auto' serves this one")
+        check_set_signature(session)
+        net = compiled(graph)
+        verify_set(net, session)
+    return {"takes_batches": True, "set_net": net, **fitted}
 
 
 @contextmanager
@@ -252,25 +314,3 @@ def _metadata_inside(session: Any) -> dict[str, Any]:
     if not isinstance(metadata, dict):
         raise ModelError("the metadata inside must be a JSON object")
     return metadata
-
-
-def _check_signature(session: Any) -> bool:
-    """Whether the file takes any number of states in a run; ModelError if it does not take states at all."""
-    for kind, found, name, width in (
-        ("input", session.get_inputs(), "state", STATE_DIM),
-        ("output", session.get_outputs(), "q_values", N_ACTIONS),
-    ):
-        shape = found[0].shape if len(found) == 1 else []
-        if (
-            len(shape) != 2
-            or found[0].name != name
-            or found[0].type != "tensor(float)"
-            or shape[1] != width
-            or (isinstance(shape[0], int) and shape[0] != 1)
-        ):
-            listed = ", ".join(f"{brief(f.name, 80)!r} {f.type} {f.shape}" for f in found[:4]) or "none"
-            more = f" and {len(found) - 4} more" if len(found) > 4 else ""
-            raise ModelError(
-                f"needs one {kind} {name!r} float32[batch, {width}]; the file has {brief(listed)}{more}"
-            )
-    return not isinstance(session.get_inputs()[0].shape[0], int)

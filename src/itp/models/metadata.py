@@ -1,25 +1,67 @@
 """Keys of a model's metadata that say how to serve it, checked: a file may be wrong or hostile.
 
-``version``, ``service_order``, ``guard``, ``hard_deadlines`` and ``calibration``, each optional. Every
-function takes `where`, the name of the source, for its ModelError.
+``version``, ``service_order``, ``guard``, ``hard_deadlines`` and ``calibration``, each optional; of schema 2,
+``preferences``, ``cap`` and ``support``. Every function takes `where`, the name of the source, for its
+ModelError.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from itp._core.calibration import TOLERANCE, Calibration
 from itp._core.choose import GUARD_RULES, Guard
 from itp._util.messages import brief
 from itp.errors import ModelError
-from itp.schema import SERVICE_ORDERS
+from itp.schema import CANDIDATE_FEATURES, CONTEXT_FEATURES, SERVICE_ORDERS, STREAM_FEATURES
 
 MAX_VERSION_BYTES = 64
 """In UTF-8: as much as an experience keeps of it."""
 
 _MAX_EDGES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """What the names of preferences stand for, 0 (mean log slowdown) to 1 (mean completion time)."""
+
+    typical: float = 0.0
+    balanced: float = 0.5
+    bulk: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """How many times as long as the fastest candidate a decision may be planned.
+
+    Attributes
+    ----------
+    idle_load : float
+        Offered load over capacity below which a host without tasks in flight counts as idle.
+    idle_factor : float
+        On an idle host.
+    factor : float
+        Elsewhere.
+    """
+
+    idle_load: float
+    idle_factor: float
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """The range of every input in training: float32[n_features, 2], least and greatest."""
+
+    streams: NDArray[np.float32]
+    context: NDArray[np.float32]
+    candidates: NDArray[np.float32]
 
 
 def version(metadata: dict[str, Any], where: str) -> str | None:
@@ -90,6 +132,53 @@ def calibration(metadata: dict[str, Any], where: str) -> Calibration | None:
     return Calibration(
         time_edges_log2_s=time, waiting_edges=waiting, time_ratio=ratios, confidence=confidence
     )
+
+
+def preferences(metadata: dict[str, Any], where: str) -> Preferences:
+    """What ``typical``, ``balanced`` and ``bulk`` stand for."""
+    given = metadata.get("preferences")
+    if given is None:
+        return Preferences()
+    place = f"{where}: preferences"
+    _keys(given, ("typical", "balanced", "bulk"), place)
+    found = Preferences(**{name: _number(x, 0.0, 1.0, f"{place}: {name}") for name, x in given.items()})
+    if not found.typical <= found.balanced <= found.bulk:
+        raise ModelError(f"{place}: expected typical <= balanced <= bulk; got {_shown(given)}")
+    return found
+
+
+def cap(metadata: dict[str, Any], where: str) -> Cap | None:
+    """The cap on planned times: ``{"idle_load": ..., "idle_factor": ..., "factor": ...}``."""
+    given = metadata.get("cap")
+    if given is None:
+        return None
+    place = f"{where}: cap"
+    _keys(given, ("idle_load", "idle_factor", "factor"), place)
+    return Cap(
+        _number(given["idle_load"], 0.0, 1e9, f"{place}: idle_load"),
+        _number(given["idle_factor"], 1.0, 1e9, f"{place}: idle_factor"),
+        _number(given["factor"], 1.0, 1e9, f"{place}: factor"),
+    )
+
+
+def support(metadata: dict[str, Any], where: str) -> Support | None:
+    """The range of the inputs in training: a list of ``[low, high]`` for each of the three inputs."""
+    given = metadata.get("support")
+    if given is None:
+        return None
+    place = f"{where}: support"
+    lengths = {"streams": STREAM_FEATURES, "context": CONTEXT_FEATURES, "candidates": CANDIDATE_FEATURES}
+    _keys(given, tuple(lengths), place)
+    found = {}
+    for name, length in lengths.items():
+        at = f"{place}: {name}"
+        ranges = [
+            [_number(x, -1e9, 1e9, at) for x in _list(pair, 2, at)] for pair in _list(given[name], length, at)
+        ]
+        if any(low > high for low, high in ranges):
+            raise ModelError(f"{at}: expected pairs of ascending numbers")
+        found[name] = np.array(ranges, np.float32)
+    return Support(**found)
 
 
 def _shown(value: Any) -> str:

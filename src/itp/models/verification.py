@@ -15,6 +15,7 @@ from itp.models.affine import NotAChain
 from itp.models.chain import dense_layers
 from itp.models.onnx import Graph
 from itp.models.onnxruntime import MAX_BATCH, bound_slot, run_batch
+from itp.models.probes import apart, uniform
 from itp.schema import STATE_DIM
 
 N_PROBES = 4096
@@ -26,14 +27,6 @@ N_ALONE = 256
 _N_AGAIN = 64
 """Of these, the states that it answers once more."""
 
-TOLERANCE = 1e-5
-"""Largest difference of the compiled forward pass from onnxruntime, relative to a state's largest Q-value.
-
-Where that one is small, because terms cancel, both engines' roundings stand out: it counts as no less than
-the median of all probe states' largest.
-"""
-
-_TIE = 1e-6
 _ROUNDING = 1e-5
 """Of the largest Q-value: differences below are roundings, in another order of the same sums."""
 # Sizes of batches that the states of N_ALONE are split into: they sum to it.
@@ -102,11 +95,7 @@ def verify(graph: Graph, session: Any, *, takes_batches: bool, native: bool) -> 
 
 def probe_states() -> NDArray[np.float32]:
     """The probe states float32[4096, 20], the same ones always."""
-    # SplitMix64, as in the compiled core: NumPy's generators would take 3 MB of every process.
-    z = np.arange(1, N_PROBES * STATE_DIM + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    states = np.asarray((z >> np.uint64(40)) * 2.0**-24, np.float32).reshape(N_PROBES, STATE_DIM)
+    states = uniform(N_PROBES * STATE_DIM).astype(np.float32).reshape(N_PROBES, STATE_DIM)
     n_extremes = N_PROBES // 8
     states[:n_extremes] = states[:n_extremes] >= 0.5
     states[0], states[1] = 0.0, 1.0
@@ -188,15 +177,5 @@ def _compiled(
         return None, f"not a chain of dense layers: {error}"
     except ValueError as error:
         return None, str(error)
-    found = net(states)
-    largest = np.abs(answers).max(axis=1, keepdims=True)
-    scale = np.maximum(largest, np.median(largest))
-    apart = np.abs(found - answers) > TOLERANCE * scale
-    if not np.isfinite(found).all() or apart.any():
-        n_apart = int(apart.any(axis=1).sum())
-        return None, f"the compiled forward pass differs from onnxruntime on {n_apart} of {N_PROBES} states"
-    # Where the two best are as good as equal, the last bits decide, and either may come first.
-    best = np.take_along_axis(answers, found.argmax(axis=1)[:, None], axis=1)
-    if (answers.max(axis=1, keepdims=True) - best > _TIE * scale).any():
-        return None, "the compiled forward pass chooses other actions than onnxruntime"
-    return net, None
+    why = apart(answers, net(states))
+    return (net, None) if why is None else (None, why)
