@@ -52,7 +52,7 @@ cdef void choose(const Chooser* chooser, int source, const float* q_values, cons
     out.explored = False
     out.propensity = 1.0
     if by_set:
-        out.mask = _by_set(chooser.model, situation, paths, &binding, &c, &out.source)
+        out.mask = _by_set(chooser.model, situation, paths, demand, &binding, &c, &out.source)
     elif by_model:
         out.mask = _by_model(chooser.model, q_values, paths, &binding, &c, &out.source)
     else:
@@ -135,7 +135,7 @@ cdef uint32_t _by_model(const Learned* model, const float* q_values, const Paths
 
 
 cdef uint32_t _by_set(const Learned* model, const Situation* situation, const Paths* paths,
-                      const Demand* binding, Candidates* c, int* source) noexcept nogil:
+                      const Demand* demand, const Demand* binding, Candidates* c, int* source) noexcept nogil:
     """The open candidate of the greatest value among those that are planned to take no longer than the cap."""
     cdef Features features
     cdef float values[MAX_CANDIDATES]
@@ -146,7 +146,8 @@ cdef uint32_t _by_set(const Learned* model, const Situation* situation, const Pa
     fastest = least_completion(c)
     if c.count == 1:
         return c.mask[0]
-    assemble_features(situation, paths, binding, c, &features)
+    # The network sees a deadline that closes nothing, too.
+    assemble_features(situation, paths, demand, c, &features)
     model.set_forward(model.set_net, features.streams, features.n_streams, features.context, features.candidates,
                       features.members, c.count, values)
     only_meeting = any_candidate_meets(c)

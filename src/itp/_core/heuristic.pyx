@@ -174,6 +174,11 @@ cdef void enumerate_sets(const Paths* paths, const Demand* demand, Candidates* o
             _add(paths, demand, by_delay, rest, True, out)
 
 
+def most_sets(int n_streams):
+    """How many candidates a set model has over so many streams, at most."""
+    return (1 << n_streams) - 1 if n_streams <= EXHAUSTIVE_STREAMS else 3 * n_streams
+
+
 cdef void list_candidates(const Paths* paths, const Demand* demand, Candidates* out) noexcept nogil:
     cdef uint32_t mask
     cdef int k

@@ -15,20 +15,35 @@ from numpy.typing import ArrayLike, NDArray
 
 from itp import actions as action_sets
 from itp._core.choose import Guard, rule_is_hard
+from itp._core.heuristic import most_sets
 from itp._core.replay.replay import PrioritizedReplayBuffer
 from itp._core.reward import RewardWeights
 from itp._core.rng import process
+from itp._core.setnet import SetNet
 from itp._core.sim.batch import OUTCOME, SPLITS, TIMELINE, Batch
 from itp._core.sim.rivals import RULES
 from itp.experience.record import record_dtype
-from itp.schema import MIN_CHUNK_BYTES, MODEL_STREAMS, N_ACTIONS, SOURCES, state_dim
+from itp.schema import (
+    CANDIDATE_FEATURES,
+    CONTEXT_FEATURES,
+    MIN_CHUNK_BYTES,
+    MODEL_STREAMS,
+    N_ACTIONS,
+    SOURCES,
+    STREAM_FEATURES,
+    state_dim,
+)
 from itp.sim.arguments import check_memory, count, first_seed, integer, seed_array
 from itp.sim.choice import Choice
 from itp.sim.scenario import Scenario, Worlds, load
+from itp.sim.sets import SetCosts, SetFeatures
 
 __all__ = ["OUTCOME", "RULES", "SPLITS", "TIMELINE", "Simulator", "masks_of_actions"]
 
 _GUARD = SOURCES.index("guard")
+_BALANCED = 0.5
+_ENVS_AT_A_TIME = 4
+"""Environments that a thread looks ahead in before it takes the next ones: their costs differ tenfold."""
 
 
 @cache
@@ -155,6 +170,7 @@ class Simulator:
             record_timeline=record_timeline,
         )
         self._hold(batch, worlds.paths.shape[1], threads)
+        self.prefer(_BALANCED)
         self._each(self._batch.begin)
 
     def _hold(self, batch: Batch, n_streams: int, threads: int) -> None:
@@ -442,15 +458,106 @@ class Simulator:
         """What a clairvoyant would do now; the next call overwrites the arrays.
 
         Every action is tried in a copy of the world, which goes on with `rule` for the next `horizon` - 1
-        tasks and until all in flight are through; the least sum of log slowdowns wins.
+        tasks and until all in flight are through; the least sum of log slowdowns wins. Beyond six streams the
+        candidates of a set model are tried.
         """
         self._check_rule(rule)
         if integer("horizon", horizon) < 1:
             raise ValueError(f"horizon = {horizon!r}: expected at least 1 task")
         masks, splits = self._masks, self._splits
         splits[:] = 0
-        self._each(lambda first, last: self._batch.look_ahead(masks, horizon, rule, first, last))
+        self._each(
+            lambda first, last: self._batch.look_ahead(masks, horizon, rule, first, last), _ENVS_AT_A_TIME
+        )
         return Choice(masks, splits)
+
+    # --- set models ---
+
+    def prefer(self, preferences: ArrayLike) -> None:
+        """Say what set models decide for: 0 typical (mean log slowdown) to 1 bulk (mean completion time).
+
+        Parameters
+        ----------
+        preferences : array_like of float
+            One number for all environments, or [n_envs]. It holds until the next call; at first it is 0.5.
+
+        Raises
+        ------
+        ValueError
+            A number is not within 0 to 1.
+        """
+        given = np.asarray(preferences, dtype=np.float64)
+        if given.shape not in ((), (self.n_envs,)):
+            raise ValueError(f"preferences: expected a number or [{self.n_envs}]; got {list(given.shape)}")
+        if not ((given >= 0.0) & (given <= 1.0)).all():
+            raise ValueError(f"preferences = {preferences!r}: expected 0 to 1")
+        self._batch.prefer(np.ascontiguousarray(np.broadcast_to(given, self.n_envs)))
+
+    def features(self) -> SetFeatures:
+        """The inputs of a set model for the waiting tasks, in new arrays; 0 where an episode is over."""
+        n_envs, k = self.n_envs, most_sets(self.n_streams)
+        found = SetFeatures(
+            np.empty((n_envs, self.n_streams, STREAM_FEATURES), np.float32),
+            np.empty((n_envs, CONTEXT_FEATURES), np.float32),
+            np.empty((n_envs, k, CANDIDATE_FEATURES), np.float32),
+            np.empty((n_envs, k), np.uint32),
+            np.empty((n_envs, k), np.uint32),
+        )
+        self._each(lambda first, last: self._batch.features(*found, first, last))
+        return found
+
+    def decide_sets(self, net: SetNet, *, hard_deadlines: bool = False) -> Choice:
+        """What a ``TaskPartitioner`` would decide now by a set model, for the preference in force.
+
+        Parameters
+        ----------
+        net : SetNet
+        hard_deadlines : bool
+            Close the candidates that are planned to miss the deadline while another one meets it.
+        """
+        if not isinstance(hard_deadlines, bool):
+            raise TypeError(f"hard_deadlines = {hard_deadlines!r}: expected True or False")
+        masks, splits = np.zeros(self.n_envs, dtype=np.uint32), np.zeros(self.n_envs, dtype=np.int32)
+        sources = np.zeros(self.n_envs, dtype=np.uint8)
+        self._each(
+            lambda first, last: self._batch.decide_sets(
+                net, hard_deadlines, masks, splits, sources, first, last
+            )
+        )
+        return Choice(masks, splits, sources=sources).made_by("native", hard_deadlines=hard_deadlines)
+
+    def look_ahead_costs(self, net: SetNet | None, horizons: ArrayLike) -> SetCosts:
+        """What would happen if the waiting tasks went over each candidate set of streams.
+
+        Each candidate is tried in a copy of the world, which goes on for as many tasks as the horizon says,
+        the waiting one included, and until all in flight are through. Tasks in flight now count too.
+
+        Parameters
+        ----------
+        net : SetNet or None
+            Decides for the tasks after the waiting one, for the preference in force; None: the best rule of
+            the service order does.
+        horizons : array_like of int
+            One number for all environments, or [n_envs]; at least 1.
+
+        Raises
+        ------
+        MemoryError
+            There is none for the copies.
+        """
+        given = np.asarray(horizons)
+        if given.dtype.kind not in "iu" or given.shape not in ((), (self.n_envs,)):
+            raise TypeError(f"horizons = {horizons!r}: expected an integer, or [{self.n_envs}] of them")
+        if given.min() < 1 or given.max() > np.iinfo(np.int32).max:
+            raise ValueError(f"horizons = {horizons!r}: expected 1 to 2**31 - 1 tasks")
+        tasks = np.ascontiguousarray(np.broadcast_to(given, self.n_envs), np.int32)
+        masks = self.features().masks
+        costs = SetCosts(masks, np.full(masks.shape, np.nan), np.full(masks.shape, np.nan))
+        self._each(
+            lambda first, last: self._batch.look_ahead_sets(net, tasks, *costs, first, last),
+            _ENVS_AT_A_TIME,
+        )
+        return costs
 
     @staticmethod
     def _check_rule(rule: str) -> None:
@@ -545,15 +652,19 @@ class Simulator:
 
     # --- threads ---
 
-    def _each(self, call: Callable[[int, int], None]) -> None:
+    def _each(self, call: Callable[[int, int], None], at_a_time: int | None = None) -> None:
+        """Call for ranges of environments: one a thread, or so many at a time by the next free thread."""
         if len(self._ranges) == 1:
             call(0, self.n_envs)
             return
         # A forked child has none of its parent's threads.
         if self._pool is None or self._pool_of != process():
             self._pool, self._pool_of = ThreadPoolExecutor(len(self._ranges)), process()
+        ranges = self._ranges
+        if at_a_time is not None:
+            ranges = _ranges(self.n_envs, -(-self.n_envs // at_a_time))
         # list() waits for all and raises what one of them raised.
-        list(self._pool.map(lambda part: call(*part), self._ranges))
+        list(self._pool.map(lambda part: call(*part), ranges))
 
     def __repr__(self) -> str:
         name, order = self.scenario.name, self.scenario.service_order

@@ -6,6 +6,7 @@ from typing_extensions import Self
 
 from itp._core.choose import Guard
 from itp._core.reward import RewardWeights
+from itp._core.setnet import SetNet
 
 OUTCOME: np.dtype[Any]
 TIMELINE: np.dtype[Any]
@@ -77,6 +78,37 @@ class Batch:
         masks: NDArray[np.uint32],
         splits: NDArray[np.int32],
         sources: NDArray[np.uint8],
+        first: int,
+        last: int,
+    ) -> None: ...
+    def prefer(self, preferences: NDArray[np.float64]) -> None: ...
+    def decide_sets(
+        self,
+        net: SetNet,
+        hard_deadlines: bool,
+        masks: NDArray[np.uint32],
+        splits: NDArray[np.int32],
+        sources: NDArray[np.uint8],
+        first: int,
+        last: int,
+    ) -> None: ...
+    def features(
+        self,
+        streams: NDArray[np.float32],
+        context: NDArray[np.float32],
+        candidates: NDArray[np.float32],
+        members: NDArray[np.uint32],
+        masks: NDArray[np.uint32],
+        first: int,
+        last: int,
+    ) -> None: ...
+    def look_ahead_sets(
+        self,
+        net: SetNet | None,
+        horizons: NDArray[np.int32],
+        masks: NDArray[np.uint32],
+        cost: NDArray[np.float64],
+        cost_s: NDArray[np.float64],
         first: int,
         last: int,
     ) -> None: ...

@@ -12,7 +12,7 @@ import numpy as np
 
 from itp._core.alloc cimport WATER_FILLING, completion_time_s
 from itp._core.decision cimport ITP_NATIVE, action_of_mask
-from itp._core.features cimport MAX_CANDIDATES, STREAM_FEATURES, Features, Situation, assemble_features
+from itp._core.features cimport CANDIDATE_FEATURES, STREAM_FEATURES, Features, Situation, assemble_features
 from itp._core.order cimport ServiceOrder, service_order_number
 from itp._core.setnet cimport SetNet
 from itp._core.sim.lookahead cimport look_ahead, look_ahead_each
@@ -35,7 +35,13 @@ from itp._core.choose cimport (
 from itp._core.choose cimport explore as explore_around
 from itp._core.sim.rivals cimport choose_for
 from itp._core.sim.env cimport Chunk, Env, Interval, Setting, Slot, Stream, slot_of
-from itp._core.heuristic cimport LEAST_COMPLETION_TIME, Candidates, default_policy, enumerate_sets, split_chunks
+from itp._core.heuristic cimport (
+    LEAST_COMPLETION_TIME,
+    Candidates,
+    default_policy,
+    enumerate_sets,
+    split_chunks,
+)
 from itp._core.sim.link cimport Link
 from itp._core.sim.service cimport reference_s
 from itp._core.sim.sim cimport (
@@ -349,15 +355,15 @@ cdef class Batch:
                  uint32_t[:, ::1] members, uint32_t[:, ::1] masks, Py_ssize_t first, Py_ssize_t last):
         """The inputs of a set network in each environment; rows that there are not are 0.
 
-        float32[n_envs, n, 12], [n_envs, 22], [n_envs, 63, 10], uint32[n_envs, 63] over the streams that are up, and
-        uint32[n_envs, 63] over all.
+        float32[n_envs, n, 12], [n_envs, 22], [n_envs, k, 10], uint32[n_envs, k] over the streams that are up,
+        and uint32[n_envs, k] over all; k is ``heuristic.most_sets(n)``.
         """
         cdef Situation situation
         cdef Candidates c
         cdef Features found
         cdef Env* env
         cdef Py_ssize_t i
-        cdef int k
+        cdef int k, width = members.shape[1]
         with nogil:
             for i in range(first, last):
                 env = self.env(i)
@@ -368,17 +374,17 @@ cdef class Batch:
                     assemble_features(&situation, &env.paths, &env.demand, &c, &found)
                 memcpy(&streams[i, 0, 0], found.streams, self.setting.n * STREAM_FEATURES * sizeof(float))
                 memcpy(&context[i, 0], found.context, sizeof(found.context))
-                memcpy(&candidates[i, 0, 0], found.candidates, sizeof(found.candidates))
-                for k in range(MAX_CANDIDATES):
+                memcpy(&candidates[i, 0, 0], found.candidates, width * CANDIDATE_FEATURES * sizeof(float))
+                for k in range(width):
                     members[i, k] = found.members[k] if k < found.n_candidates else 0
                     masks[i, k] = c.mask[k] if k < found.n_candidates else 0
 
-    def look_ahead_sets(self, SetNet net, const int32_t[::1] horizons, const uint32_t[:, ::1] masks, double[:, ::1] cost,
-                        double[:, ::1] cost_s, Py_ssize_t first, Py_ssize_t last):
-        """What each of `masks` (up to the first 0) costs over the next int32[n_envs] `horizons`: see ``itp._core.sim.lookahead.look_ahead_each``.
+    def look_ahead_sets(self, SetNet net, const int32_t[::1] horizons, const uint32_t[:, ::1] masks,
+                        double[:, ::1] cost, double[:, ::1] cost_s, Py_ssize_t first, Py_ssize_t last):
+        """What each of `masks` (up to the first 0) costs over the next int32[n_envs] `horizons` tasks.
 
-        float64[n_envs, 63] each; what is not tried stays as it is. The network decides for what comes after; without
-        one, the best rule of the service order.
+        See ``itp._core.sim.lookahead.look_ahead_each``. float64[n_envs, k] each; what is not tried stays as it
+        is. The network decides for what comes after; without one, the best rule of the service order.
         """
         cdef Learned model
         cdef Chooser chooser
@@ -395,10 +401,10 @@ cdef class Batch:
                 if self.env(i).over:
                     continue
                 count = 0
-                while count < MAX_CANDIDATES and masks[i, count]:
+                while count < masks.shape[1] and masks[i, count]:
                     count += 1
-                done = done and look_ahead_each(self.env(i), scratch, horizons[i], &chooser, &masks[i, 0], count,
-                                                &cost[i, 0], &cost_s[i, 0])
+                done = done and look_ahead_each(self.env(i), scratch, horizons[i], &chooser, &masks[i, 0],
+                                                count, &cost[i, 0], &cost_s[i, 0])
             env_free(scratch)
             free(scratch)
         if not done:

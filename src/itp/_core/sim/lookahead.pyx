@@ -1,5 +1,7 @@
 """A clairvoyant's choice: every action is tried in a copy of the world, with the future as it will be.
 
+Beyond six streams the actions are the candidates of a set model.
+
 One step of policy improvement over a classical rule (a rollout, in the sense of Bertsekas, Tsitsiklis
 and Wu, "Rollout algorithms for combinatorial optimization", J. Heuristics 3, 1997), with perfect
 knowledge of arrivals, links and faults. The aim is the least mean log slowdown.
@@ -11,7 +13,7 @@ from itp._core.alloc cimport WATER_FILLING
 from itp._core.choose cimport SOFT, Choice, Chooser, choose
 from itp._core.decision cimport ITP_HEURISTIC, ITP_NATIVE
 from itp._core.features cimport Situation
-from itp._core.heuristic cimport split_chunks
+from itp._core.heuristic cimport EXHAUSTIVE_STREAMS, Candidates, enumerate_sets, split_chunks
 from itp._core.sim.env cimport Env
 from itp._core.sim.rivals cimport choose_for
 from itp._core.sim.sim cimport env_copy, env_situation, env_step
@@ -46,10 +48,17 @@ cdef double _future(const Env* env, Env* scratch, uint32_t mask, int horizon, in
     return -INFINITY if scratch.out_of_memory else scratch.cost
 
 
-cdef uint32_t look_ahead(const Env* env, Env* scratch, int horizon, int rule) noexcept nogil:
+cdef int _masks(const Env* env, uint32_t* masks) noexcept nogil:
+    """The actions to try, up to 63: all subsets, or with many streams the candidates of a set model."""
     cdef int64_t chunks[16]
-    cdef uint32_t mask, best = 0
-    cdef double cost, least = INFINITY
+    cdef Candidates c
+    cdef uint32_t mask
+    cdef int k, count = 0
+    if env.setting.n > EXHAUSTIVE_STREAMS:
+        enumerate_sets(&env.paths, &env.demand, &c)
+        for k in range(c.count):
+            masks[k] = c.mask[k]
+        return c.count
     for mask in range(1, <uint32_t>1 << env.setting.n):
         if mask & ~env.paths.up:
             continue
@@ -57,17 +66,28 @@ cdef uint32_t look_ahead(const Env* env, Env* scratch, int horizon, int rule) no
         if not env.setting.stealing and split_chunks(&env.paths, &env.demand, mask, WATER_FILLING,
                                                      chunks) != mask:
             continue
-        cost = _future(env, scratch, mask, horizon, rule)
+        masks[count] = mask
+        count += 1
+    return count
+
+
+cdef uint32_t look_ahead(const Env* env, Env* scratch, int horizon, int rule) noexcept nogil:
+    cdef uint32_t masks[63]
+    cdef uint32_t best = 0
+    cdef double cost, least = INFINITY
+    cdef int k
+    for k in range(_masks(env, masks)):
+        cost = _future(env, scratch, masks[k], horizon, rule)
         if cost == -INFINITY:
             return 0
         if cost < least:
             least = cost
-            best = mask
+            best = masks[k]
     return best
 
 
-cdef bint look_ahead_each(const Env* env, Env* scratch, int horizon, const Chooser* chooser, const uint32_t* masks,
-                          int count, double* cost, double* cost_s) noexcept nogil:
+cdef bint look_ahead_each(const Env* env, Env* scratch, int horizon, const Chooser* chooser,
+                          const uint32_t* masks, int count, double* cost, double* cost_s) noexcept nogil:
     cdef Situation situation
     cdef Choice choice
     cdef int k
@@ -76,8 +96,8 @@ cdef bint look_ahead_each(const Env* env, Env* scratch, int horizon, const Choos
             return False
         while not scratch.over:
             env_situation(scratch, &situation)
-            choose(chooser, ITP_NATIVE, NULL, &situation, &scratch.paths, &scratch.demand, &scratch.turn, NULL,
-                   &choice)
+            choose(chooser, ITP_NATIVE, NULL, &situation, &scratch.paths, &scratch.demand, &scratch.turn,
+                   NULL, &choice)
             env_step(scratch, &choice)
             if scratch.out_of_memory:
                 return False
