@@ -20,7 +20,7 @@ def intervals(values, **options):
     return estimates(values.mean(axis=0), Bootstrap(len(values), **options).means(values))
 
 
-def made_up(log_slowdown, scenarios=("one", "two"), orders=("fifo",), reference=None):
+def made_up(log_slowdown, scenarios=("one", "two"), orders=("fifo",), reference=None, policies=POLICIES):
     """A report of these mean log slowdowns [scenarios, orders, policies, seeds]; all else is nothing."""
     shape = log_slowdown.shape
     configuration = Configuration(
@@ -28,7 +28,7 @@ def made_up(log_slowdown, scenarios=("one", "two"), orders=("fifo",), reference=
         about=("",) * len(scenarios),
         tasks=(1,) * len(scenarios),
         service_orders=orders,
-        policies=POLICIES,
+        policies=policies,
         replicas=(),
         seeds=tuple(range(1_000_000, 1_000_000 + shape[3])),
         load=None,
@@ -220,3 +220,52 @@ def test_figures_of_episodes_against_a_loop():
         }
         for name, value in expected.items():
             assert figures[name][env] == pytest.approx(value), name
+
+
+def test_each_measure_has_its_own_best_rule():
+    """Rules and changes by slowdown and by mean completion time, with tuned rules and without."""
+    rng = np.random.default_rng(5)
+    policies = ("pull", "single_best", "size_interval", "linucb", "candidate")
+    noise = 0.01 * rng.normal(size=(2, 2, 1, 5, 20))
+    log_slowdown = np.array([1.5, 1.2, 1.0, 1.1, 0.8])[:, None] + noise[0]
+    # Worlds of very different scales: what is compared is the ratio in each.
+    scale = rng.uniform(-3.0, 3.0, size=(2, 1, 1, 20))
+    log_mean = np.array([0.1, 0.3, 0.5, 0.0, 0.2])[:, None] + noise[1] + scale
+    report = made_up(log_slowdown, policies=policies)
+    report.figures["mean_s"] = np.exp(log_mean)
+    for group in (*report.analysis.groups, *report.analysis.averages):
+        assert {contest: rival.policy for contest, rival in group.rivals.items()} == {
+            "slowdown": "size_interval",
+            "mean_time": "linucb",
+            "slowdown_untuned": "single_best",
+            "mean_time_untuned": "pull",
+        }
+        assert all(rival.certainty == 1.0 for rival in group.rivals.values())
+        row = group.row("candidate")
+        for contest, expected in (
+            ("slowdown", -0.2),
+            ("mean_time", 0.2),
+            ("slowdown_untuned", -0.4),
+            ("mean_time_untuned", 0.1),
+        ):
+            change = row.changes[contest]
+            assert change.value == pytest.approx(np.expm1(expected), abs=0.01)
+            assert change.low < change.value < change.high < change.low + 0.03
+        assert row.change == row.changes["slowdown"]
+        assert (row.verdict, row.verdict_in("mean_time")) == ("better", "worse")
+    assert report.analysis.averages[0].row("candidate").mean_s.value == pytest.approx(
+        np.exp(log_mean[:, 0, 4].mean())
+    )
+
+
+def test_what_the_caller_names_is_the_rival_in_both_measures():
+    policies = ("pull", "single_best", "mine")
+    log_slowdown = np.array([1.0, 1.5, 0.5])[:, None] + np.zeros((2, 1, 3, 6))
+    report = made_up(log_slowdown, policies=policies, reference="mine")
+    report.figures["mean_s"][:] = 1.0
+    group = report.analysis.groups[0]
+    rivals = {contest: rival.policy for contest, rival in group.rivals.items()}
+    assert rivals["slowdown"] == rivals["mean_time"] == "mine"
+    assert rivals["slowdown_untuned"] == "pull"
+    assert np.isnan(group.rivals["slowdown"].certainty)
+    assert group.row("pull").change.value == pytest.approx(np.expm1(0.5))

@@ -14,6 +14,7 @@ from itp import MissingExtraError, ReportError
 from itp.evaluation.metrics import METRICS
 from itp.evaluation.report import Report
 from itp.evaluation.summary import summary
+from itp.evaluation.tables import losses_first
 from itp.evaluation.text import figure, interval, label, number, percent, seeds_text, signed_percent
 from itp.policies.names import NAMES
 from itp.sim.scenario import FAMILIES
@@ -221,11 +222,37 @@ def test_markdown_holds_everything(report):
     ):
         assert word in text
     tables = re.findall(r"(?:^\|.*\|\n)+", text, flags=re.MULTILINE)
-    assert len(tables) == 2 + 2 * 4
+    assert len(tables) == 2 + 2 + 2 * 4
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1
-    slowdown = report.analysis.group("lossy", "fifo").row("learnt").slowdown
-    assert f"| {number(slowdown.value)} | {interval(slowdown)} |" in text
+    row = report.analysis.group("lossy", "fifo").row("learnt")
+    shown = [number(row.slowdown.value), interval(row.slowdown)]
+    shown += [figure("p99_slowdown", row.figures["p99_slowdown"].value), figure("mean_s", row.mean_s.value)]
+    shown += [figure("goodput_mbps", row.figures["goodput_mbps"].value)]
+    assert f"| {' | '.join(shown)} |" in text
+
+
+def test_losses_come_first():
+    report = made_up({"pull": 1.0, "size_interval": 0.9, "learnt": 0.95, "oracle": 0.2}, noise=0.02)
+    report.figures["log_slowdown"][0, :, 2] = 1.2
+    for average in report.analysis.averages:
+        table = losses_first(report, average, "learnt")
+        assert [line.policy for line in table.lines] == ["average", "lossy", "mixed"]
+        groups = [report.analysis.group(name, average.service_order) for name in ("lossy", "mixed")]
+        for line, group in zip(table.lines[1:], groups, strict=True):
+            changes = group.row("learnt").changes
+            assert [line.cells[k].text for k in (0, 1, 3)] == [
+                "size interval",
+                signed_percent(changes["slowdown"].value),
+                signed_percent(changes["slowdown_untuned"].value),
+            ]
+            assert line.cells[4].text == label(group.rivals["mean_time"].policy)
+            assert line.cells[5].text == signed_percent(changes["mean_time"].value)
+            assert changes["slowdown"].value > changes["slowdown_untuned"].value
+    text = " ".join(summary(report))
+    assert "Against the best rules without tuning the changes are" in text
+    alone = made_up({"learnt": 1.0, "oracle": 0.5})
+    assert losses_first(alone, alone.analysis.averages[0], "learnt") is None
 
 
 # --- page ---

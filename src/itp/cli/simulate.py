@@ -303,6 +303,7 @@ def _print(done: _Run, setting: dict[str, Any]) -> None:
     if setting["epsilon"]:
         table.add_row("explored", f"{100 * setting['epsilon']:g} %")
     table.add_row("slowdown, geometric mean", f"{figures['slowdown']:.3f}")
+    table.add_row("p99 slowdown of an episode", f"{figures['p99_slowdown']:.1f}")
     for name in ("mean_s", "p50_s", "p95_s", "p99_s"):
         table.add_row(f"{name.removesuffix('_s')} completion time of an episode", time_text(figures[name]))
     if not math.isnan(figures["guarded"]):

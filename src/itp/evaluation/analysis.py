@@ -13,12 +13,25 @@ from numpy.typing import NDArray
 from itp.evaluation.bootstrap import Bootstrap, Estimate, estimates, mean
 from itp.evaluation.configuration import Configuration
 from itp.evaluation.metrics import METRICS
-from itp.policies.names import CLASSICAL
+from itp.policies.names import CLASSICAL, TUNED
 from itp.policies.served import NO_GUARD
 
 ORACLE = "oracle"
+LOG_MEAN = "log_mean_s"
+"""Logarithm of an episode's mean completion time: what changes are counted in, in worlds of any scale."""
+
+UNTUNED = tuple(name for name in CLASSICAL if name not in TUNED)
+CONTESTS: dict[str, tuple[str, Sequence[str]]] = {
+    "slowdown": ("log_slowdown", CLASSICAL),
+    "mean_time": (LOG_MEAN, CLASSICAL),
+    "slowdown_untuned": ("log_slowdown", UNTUNED),
+    "mean_time_untuned": (LOG_MEAN, UNTUNED),
+}
+"""What policies are compared by, each with the rules of which the best one is the rival."""
+
+_NAMES = (*METRICS, LOG_MEAN)
 # Of all policies: [policies], and the resamples [resamples, policies].
-_Figures = tuple[NDArray[np.float64], NDArray[np.float64]]
+_Pair = tuple[NDArray[np.float64], NDArray[np.float64]]
 _NONE = Estimate(math.nan, math.nan, math.nan)
 
 
@@ -30,9 +43,12 @@ class Row:
     ----------
     policy : str
     figures : mapping of str to Estimate
-        By name of METRICS: the mean over seeds.
+        By name of METRICS, and of ``log_mean_s``: the mean over seeds.
     differences : mapping of str to Estimate
         The same figures minus the reference's, paired by seed.
+    changes : mapping of str to Estimate
+        By name of CONTESTS: of the geometric-mean slowdown, or of the mean completion time (its geometric
+        mean over seeds), against the contest's rival, paired by seed; -0.1 is 10 % less. NaN without a rival.
     gap_closed : Estimate
         (reference - policy) / (reference - oracle) in mean log slowdown; NaN where the oracle is not
         significantly ahead: there is no gap to close.
@@ -46,6 +62,7 @@ class Row:
     policy: str
     figures: Mapping[str, Estimate]
     differences: Mapping[str, Estimate]
+    changes: Mapping[str, Estimate]
     gap_closed: Estimate
     deadlines_kept: Estimate
     guard_cost: Estimate
@@ -56,17 +73,43 @@ class Row:
         return _exp(self.figures["log_slowdown"], 0.0)
 
     @property
+    def mean_s(self) -> Estimate:
+        """Mean completion time: geometric mean over seeds."""
+        return _exp(self.figures[LOG_MEAN], 0.0)
+
+    @property
     def change(self) -> Estimate:
         """Of the geometric-mean slowdown against the reference: -0.1 is 10 % less."""
-        return _exp(self.differences.get("log_slowdown", _NONE), -1.0)
+        return self.changes["slowdown"]
 
     @property
     def verdict(self) -> str:
-        """``better``, ``worse`` or ``even`` than the reference by the interval of the difference."""
-        difference = self.differences.get("log_slowdown", _NONE)
-        if difference.high < 0.0:
+        """``better``, ``worse`` or ``even`` than the reference by the interval of the slowdown's change."""
+        return self.verdict_in("slowdown")
+
+    def verdict_in(self, contest: str) -> str:
+        """``better``, ``worse`` or ``even`` than the rival of a contest."""
+        change = self.changes[contest]
+        if change.high < 0.0:
             return "better"
-        return "worse" if difference.low > 0.0 else "even"
+        return "worse" if change.low > 0.0 else "even"
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """What the others are compared with in a contest.
+
+    Attributes
+    ----------
+    policy : str or None
+        The rule with the best figure, or what the caller named; None: no rule takes part. On average, each
+        scenario's own rival counts, and this is None if they differ.
+    certainty : float
+        Share of the resamples in which that rule is the best one; NaN without one, and for what was named.
+    """
+
+    policy: str | None
+    certainty: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +126,8 @@ class Group:
     best_classical : str or None
     certainty : float
         Share of the resamples in which that rule is the best one; NaN without one.
+    rivals : mapping of str to Rival
+        By name of CONTESTS.
     rows : tuple of Row
     """
 
@@ -91,6 +136,7 @@ class Group:
     reference: str | None
     best_classical: str | None
     certainty: float
+    rivals: Mapping[str, Rival]
     rows: tuple[Row, ...]
 
     def row(self, policy: str) -> Row:
@@ -158,74 +204,91 @@ class _Cell:
         bootstrap: Bootstrap,
         reference: str | None,
     ) -> None:
+        with np.errstate(divide="ignore"):
+            figures = {**figures, LOG_MEAN: np.log(figures["mean_s"])}
         self.policies = policies
-        self.means = {name: np.array([mean(of_policy) for of_policy in figures[name]]) for name in METRICS}
-        self.resampled = {name: bootstrap.means(figures[name].T) for name in METRICS}
-        self.best, self.certainty = _best_classical(policies, self.means, self.resampled)
-        self.reference = self.best if reference is None else policies.index(reference)
+        self.means = {name: np.array([mean(of_policy) for of_policy in figures[name]]) for name in _NAMES}
+        self.resampled = {name: bootstrap.means(figures[name].T) for name in _NAMES}
+        self.best = {
+            contest: _best(policies, rules, self.means[name], self.resampled[name])
+            for contest, (name, rules) in CONTESTS.items()
+        }
+        named = None if reference is None else policies.index(reference)
+        self.rivals = {
+            contest: named if named is not None and rules is CLASSICAL else self.best[contest][0]
+            for contest, (_, rules) in CONTESTS.items()
+        }
+        self.reference = self.rivals["slowdown"]
 
     def group(self, scenario: str, order: str) -> Group:
         return _group(
             scenario,
             order,
             self.policies,
-            self.means,
-            self.resampled,
-            {name: self.less_reference(name) for name in METRICS},
-            None if self.reference is None else self.policies[self.reference],
-            None if self.best is None else self.policies[self.best],
-            self.certainty,
+            (self.means, self.resampled),
+            {name: self.less(name, self.reference) for name in _NAMES},
+            {contest: self.less(name, self.rivals[contest]) for contest, (name, _) in CONTESTS.items()},
+            self.rivals,
+            self.best,
         )
 
-    def less_reference(self, name: str) -> _Figures | None:
-        """A figure of all policies less the reference's, and the resamples of that."""
-        if self.reference is None:
+    def less(self, name: str, policy: int | None) -> _Pair | None:
+        """A figure of all policies less that of one, and the resamples of that."""
+        if policy is None:
             return None
         means, resampled = self.means[name], self.resampled[name]
-        return means - means[self.reference], resampled - resampled[:, self.reference, None]
+        return means - means[policy], resampled - resampled[:, policy, None]
 
 
-def _best_classical(
+def _best(
     policies: Sequence[str],
-    means: Mapping[str, NDArray[np.float64]],
-    resampled: Mapping[str, NDArray[np.float64]],
+    rules: Sequence[str],
+    means: NDArray[np.float64],
+    resampled: NDArray[np.float64],
 ) -> tuple[int | None, float]:
-    """The classical rule of the least slowdown, and the share of resamples in which it is that."""
-    classical = [p for p, name in enumerate(policies) if name in CLASSICAL]
+    """The rule of the least figure, and the share of resamples in which it is that."""
+    classical = [p for p, name in enumerate(policies) if name in rules]
     if not classical:
         return None, math.nan
     # A policy without figures is not the best one.
-    log_slowdown = [
-        np.where(np.isnan(x), np.inf, x) for x in (means["log_slowdown"], resampled["log_slowdown"])
-    ]
-    best = int(log_slowdown[0][classical].argmin())
-    return classical[best], float((log_slowdown[1][:, classical].argmin(axis=1) == best).mean())
+    known, drawn = (np.where(np.isnan(x), np.inf, x) for x in (means, resampled))
+    best = int(known[classical].argmin())
+    return classical[best], float((drawn[:, classical].argmin(axis=1) == best).mean())
 
 
 def _average(cells: Sequence[_Cell], order: str) -> Group:
-    """Over scenarios, each policy against each scenario's own reference."""
-    first = cells[0]
-    means = {name: _mean([cell.means[name] for cell in cells]) for name in METRICS}
-    resampled = {name: _mean([cell.resampled[name] for cell in cells]) for name in METRICS}
-    differences: dict[str, _Figures | None] = {}
-    for name in METRICS:
-        parts = [part for cell in cells if (part := cell.less_reference(name)) is not None]
-        complete = len(parts) == len(cells)
-        differences[name] = (_mean([p[0] for p in parts]), _mean([p[1] for p in parts])) if complete else None
-    references = {cell.reference for cell in cells}
-    shared = references.pop() if len(references) == 1 else None
-    best, certainty = _best_classical(first.policies, means, resampled)
+    """Over scenarios, each policy against each scenario's own rivals."""
+    policies = cells[0].policies
+    means = {name: _mean([cell.means[name] for cell in cells]) for name in _NAMES}
+    resampled = {name: _mean([cell.resampled[name] for cell in cells]) for name in _NAMES}
+    rivals: dict[str, int | None] = {}
+    for contest in CONTESTS:
+        found = {cell.rivals[contest] for cell in cells}
+        rivals[contest] = found.pop() if len(found) == 1 else None
     return _group(
         "",
         order,
-        first.policies,
-        means,
-        resampled,
-        differences,
-        None if shared is None else first.policies[shared],
-        None if best is None else first.policies[best],
-        certainty,
+        policies,
+        (means, resampled),
+        {name: _mean_pair([cell.less(name, cell.reference) for cell in cells]) for name in _NAMES},
+        {
+            contest: _mean_pair([cell.less(name, cell.rivals[contest]) for cell in cells])
+            for contest, (name, _) in CONTESTS.items()
+        },
+        rivals,
+        {
+            contest: _best(policies, rules, means[name], resampled[name])
+            for contest, (name, rules) in CONTESTS.items()
+        },
     )
+
+
+def _mean_pair(parts: Sequence[_Pair | None]) -> _Pair | None:
+    """The mean over scenarios; None where one of them is missing."""
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    return _mean([part[0] for part in known]), _mean([part[1] for part in known])
 
 
 def _mean(arrays: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -239,35 +302,50 @@ def _group(
     scenario: str,
     order: str,
     policies: Sequence[str],
-    means: Mapping[str, NDArray[np.float64]],
-    resampled: Mapping[str, NDArray[np.float64]],
-    differences: Mapping[str, _Figures | None],
-    reference: str | None,
-    best: str | None,
-    certainty: float,
+    figures: tuple[Mapping[str, NDArray[np.float64]], Mapping[str, NDArray[np.float64]]],
+    differences: Mapping[str, _Pair | None],
+    contests: Mapping[str, _Pair | None],
+    rivals: Mapping[str, int | None],
+    best: Mapping[str, tuple[int | None, float]],
 ) -> Group:
-    figures = {name: estimates(means[name], resampled[name]) for name in METRICS}
+    means, resampled = figures
+    of_figures = {name: estimates(means[name], resampled[name]) for name in _NAMES}
     less = {name: estimates(*parts) for name, parts in differences.items() if parts is not None}
+    none = [_NONE] * len(policies)
+    changes = {
+        contest: none if parts is None else [_exp(x, -1.0) for x in estimates(*parts)]
+        for contest, parts in contests.items()
+    }
     gaps = _gaps_closed(policies, differences["log_slowdown"])
     kept = _deadlines_kept(policies, (means["deadlines_met"], resampled["deadlines_met"]))
     costs = _guard_costs(policies, (means["log_slowdown"], resampled["log_slowdown"]))
     rows = [
         Row(
             policy=policy,
-            figures={name: figures[name][p] for name in METRICS},
+            figures={name: of_figures[name][p] for name in _NAMES},
             differences={name: values[p] for name, values in less.items()},
+            changes={contest: values[p] for contest, values in changes.items()},
             gap_closed=gaps[p],
             deadlines_kept=kept[p],
             guard_cost=costs[p],
         )
         for p, policy in enumerate(policies)
     ]
+    named = {
+        contest: Rival(
+            None if rival is None else policies[rival],
+            best[contest][1] if rival == best[contest][0] else math.nan,
+        )
+        for contest, rival in rivals.items()
+    }
+    best_classical, certainty = best["slowdown"]
     return Group(
         scenario=scenario,
         service_order=order,
-        reference=reference,
-        best_classical=best,
+        reference=named["slowdown"].policy,
+        best_classical=None if best_classical is None else policies[best_classical],
         certainty=certainty,
+        rivals=named,
         rows=tuple(sorted(rows, key=_slowdown_or_last)),
     )
 
@@ -277,7 +355,7 @@ def _slowdown_or_last(row: Row) -> float:
     return math.inf if math.isnan(value) else value
 
 
-def _gaps_closed(policies: Sequence[str], differences: _Figures | None) -> list[Estimate]:
+def _gaps_closed(policies: Sequence[str], differences: _Pair | None) -> list[Estimate]:
     none = [_NONE] * len(policies)
     if ORACLE not in policies or differences is None:
         return none
@@ -290,7 +368,7 @@ def _gaps_closed(policies: Sequence[str], differences: _Figures | None) -> list[
         return estimates(means / means[oracle], resampled / resampled[:, oracle, None])
 
 
-def _deadlines_kept(policies: Sequence[str], shares: _Figures) -> list[Estimate]:
+def _deadlines_kept(policies: Sequence[str], shares: _Pair) -> list[Estimate]:
     if ORACLE not in policies:
         return [_NONE] * len(policies)
     means, resampled = shares
@@ -299,7 +377,7 @@ def _deadlines_kept(policies: Sequence[str], shares: _Figures) -> list[Estimate]
         return estimates(means / means[oracle], resampled / resampled[:, oracle, None])
 
 
-def _guard_costs(policies: Sequence[str], log_slowdowns: _Figures) -> list[Estimate]:
+def _guard_costs(policies: Sequence[str], log_slowdowns: _Pair) -> list[Estimate]:
     means, resampled = log_slowdowns
     costs = [_NONE] * len(policies)
     for p, policy in enumerate(policies):

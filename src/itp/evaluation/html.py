@@ -25,7 +25,17 @@ from itp.evaluation.charts import (
 )
 from itp.evaluation.results import Results
 from itp.evaluation.summary import HOW_TO_READ, summary
-from itp.evaluation.tables import REPLICAS, Cell, Table, comparison, details, facts, matrix, replica_rows
+from itp.evaluation.tables import (
+    REPLICAS,
+    Cell,
+    Table,
+    comparison,
+    details,
+    facts,
+    losses_first,
+    matrix,
+    replica_rows,
+)
 from itp.evaluation.text import label, percent
 
 # The charts' colours follow the page's, light or dark.
@@ -103,6 +113,11 @@ def _overview(results: Results) -> Iterator[str]:
                     f"gap-{order}", gap(results, order), f"{order}: 0 % is the rule, 100 % the oracle."
                 )
             yield "</div>"
+    for average in averages:
+        for policy in results.candidates:
+            if table := losses_first(results, average, policy):
+                yield f"<h3>{escape(label(policy))} against the best rules, {average.service_order}</h3>"
+                yield _policies(table)
     yield "<h3>Slowdown of every policy in every scenario</h3>"
     for average in averages:
         yield (
@@ -141,7 +156,7 @@ def _scenario(results: Results, name: str, anchor: str) -> Iterator[str]:
                 f"{percent(group.certainty)} of resamples.</p>"
             )
         yield _policies(comparison(results, group))
-        yield "<details><summary>Times, deadlines, goodput</summary>"
+        yield "<details><summary>Percentiles, rewards, bytes sent again</summary>"
         yield _policies(details(results, group))
         yield "</details>"
 

@@ -6,7 +6,15 @@ from collections.abc import Iterable, Sequence
 
 from itp.evaluation.results import Results
 from itp.evaluation.summary import HOW_TO_READ, summary
-from itp.evaluation.tables import REPLICAS, Table, comparison, details, facts, replica_rows
+from itp.evaluation.tables import (
+    REPLICAS,
+    Table,
+    comparison,
+    details,
+    facts,
+    losses_first,
+    replica_rows,
+)
 from itp.evaluation.text import label, percent
 
 
@@ -20,6 +28,11 @@ def markdown(results: Results) -> str:
         "## How to read this",
         *_bullets(HOW_TO_READ),
     ]
+    for average in results.analysis.averages:
+        for policy in results.candidates:
+            if table := losses_first(results, average, policy):
+                title = f"## {label(policy)} against the best rules, {average.service_order}"
+                parts += ["", title, "", *_policies(table)]
     if len(configuration.scenarios) > 1:
         for average in results.analysis.averages:
             title = f"## Average over {len(configuration.scenarios)} scenarios, {average.service_order}"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from itp.policies.episodes import Rollout
-from itp.sim.outcomes import completion_times, failed, mean_log_slowdown
+from itp.sim.outcomes import completion_times, failed, mean_log_slowdown, slowdowns
 
 N_QUANTILES = 200
 _SIGNIFICANT_DIGITS = 6
@@ -34,6 +34,7 @@ class Metric:
 
 METRICS: dict[str, Metric] = {
     "log_slowdown": Metric("slowdown", "geometric mean", -1, "mean of log(completion time / reference time)"),
+    "p99_slowdown": Metric("p99 slowdown", "", -1, "99th percentile of completion time / reference time"),
     "reward": Metric("reward", "a task", 1, "mean reward"),
     "mean_s": Metric("mean", "s", -1, "mean completion time"),
     "p50_s": Metric("p50", "s", -1, "median completion time"),
@@ -87,6 +88,7 @@ def _of_episode(outcomes: NDArray[np.void]) -> dict[str, float]:
     makespan_s = outcomes["completed_at_s"].max() - outcomes["arrived_at_s"].min()
     return {
         "log_slowdown": mean_log_slowdown(outcomes),
+        "p99_slowdown": float(np.percentile(slowdowns(outcomes), 99)),
         "reward": float(outcomes["reward"].mean()),
         "mean_s": float(times_s.mean()),
         "p50_s": p50_s,

@@ -19,7 +19,7 @@ from itp.evaluation.replicas import across
 from itp.evaluation.results import Results, Timeline
 
 _FORMAT = "itp-evaluation"
-_VERSION = 2
+_VERSION = 3
 _LARGEST_LOG = 700.0  # the largest whose exponential a float can hold
 
 

@@ -24,7 +24,8 @@ from itp.evaluation.text import (
 
 _INTERVAL = "95 % interval"
 GUARDED, DEADLINES_KEPT = heading("guarded"), "deadlines kept"
-_DETAILS = ("mean_s", "p50_s", "p95_s", "p99_s", "reward", "deadlines_met", "goodput_mbps", "resent_bytes")
+_SIDE_BY_SIDE = ("goodput_mbps", "deadlines_met")
+_DETAILS = ("p50_s", "p95_s", "p99_s", "reward", "resent_bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,30 +76,74 @@ class Table:
 
 
 def comparison(results: Results, group: Group) -> Table:
-    """Slowdowns; with a reference also the change against it, and the share of the oracle's gap closed."""
-    headings = ["policy", "slowdown", _INTERVAL]
+    """Slowdown, mean completion time, goodput and deadlines side by side; changes where there is a rival."""
+    headings = ["policy", "slowdown", _INTERVAL, heading("p99_slowdown"), heading("mean_s")]
+    headings += map(heading, _SIDE_BY_SIDE)
     compared = bool(group.rows[0].differences)
     if compared:
-        rival = label(group.reference) if group.reference else "each scenario's best rule"
-        headings += [f"against {rival}", _INTERVAL, "oracle's gap closed", _INTERVAL]
+        for contest, title in (("slowdown", "slowdown"), ("mean_time", "mean time")):
+            headings += [f"{title} against {_rival(group, contest)}", _INTERVAL]
+        headings += ["oracle's gap closed", _INTERVAL]
     lines = []
     for row in group.rows:
-        cells = [Cell(number(row.slowdown.value), row.slowdown.value), _interval(row.slowdown, "number")]
+        cells = [
+            Cell(number(row.slowdown.value), row.slowdown.value),
+            _interval(row.slowdown, "number"),
+            _figure(row, "p99_slowdown"),
+            Cell(figure("mean_s", row.mean_s.value), row.mean_s.value),
+            *(_figure(row, name) for name in _SIDE_BY_SIDE),
+        ]
         if compared:
-            cells += _against(row, group)
+            cells += [*_change(row, group, "slowdown"), *_change(row, group, "mean_time")]
+            cells += [Cell(percent(row.gap_closed.value), row.gap_closed.value)]
+            cells += [_interval(row.gap_closed, "percent")]
         lines.append(Line(row.policy, _kind(results, group, row), tuple(cells)))
     return Table(tuple(headings), tuple(lines))
 
 
-def _against(row: Row, group: Group) -> list[Cell]:
-    if row.policy == group.reference:
-        return [Cell("reference", 0.0), *[Cell(NOTHING)] * 3]
-    change, closed = row.change, row.gap_closed
+def losses_first(results: Results, average: Group, policy: str) -> Table | None:
+    """A policy against the best rule of each measure, scenario by scenario, its worst slowdown first.
+
+    The columns "untuned" leave the rules out that are fitted to the very scenario. None without a rule.
+    """
+    groups = [group for group in results.analysis.groups if group.service_order == average.service_order]
+    if not all(group.rows[0].differences for group in groups):
+        return None
+    groups.sort(key=lambda group: -group.row(policy).change.value)
+    lines = []
+    for group in (*([average] if len(groups) > 1 else []), *groups):
+        row = group.row(policy)
+        cells: list[Cell] = []
+        for contest in ("slowdown", "mean_time"):
+            untuned = row.changes[f"{contest}_untuned"]
+            cells += [Cell(_rival(group, contest)), *_change(row, group, contest)]
+            cells.append(Cell(signed_percent(untuned.value), untuned.value))
+        lines.append(Line(group.scenario or "average", "", tuple(cells)))
+    headings = ["scenario"]
+    for title in ("slowdown", "mean time"):
+        headings += ["rule", title, _INTERVAL, "untuned"]
+    return Table(tuple(headings), tuple(lines))
+
+
+def _rival(group: Group, contest: str) -> str:
+    rival = group.rivals[contest].policy
+    return "each scenario's best rule" if rival is None else label(rival)
+
+
+def _figure(row: Row, name: str) -> Cell:
+    value = row.figures[name].value
+    return Cell(figure(name, value), value)
+
+
+def _change(row: Row, group: Group, contest: str) -> list[Cell]:
+    """The change against the rival of a contest, and its interval."""
+    if row.policy == group.rivals[contest].policy:
+        return [Cell("reference", 0.0), Cell(NOTHING)]
+    change = row.changes[contest]
+    verdict = row.verdict_in(contest)
     return [
-        Cell(signed_percent(change.value), change.value, _verdict(row, group)),
+        Cell(signed_percent(change.value), change.value, "" if verdict == "even" else verdict),
         _interval(change, "signed_percent"),
-        Cell(percent(closed.value), closed.value),
-        _interval(closed, "percent"),
     ]
 
 
@@ -126,7 +171,7 @@ def matrix(results: Results, average: Group) -> Table:
 
 
 def details(results: Results, group: Group) -> Table:
-    """Times, rewards, deadlines and the rest, as far as they say something of these policies."""
+    """Percentiles, rewards and the rest, as far as they say something of these policies."""
     shown = list(_DETAILS)
     if any(row.figures["failed"].value > 0 for row in group.rows):
         shown.append("failed")

@@ -10,8 +10,8 @@ from itp._util import console as shown
 from itp.evaluation.analysis import Group
 from itp.evaluation.results import Results
 from itp.evaluation.summary import summary
-from itp.evaluation.tables import DEADLINES_KEPT, GUARDED, comparison, details, replica_rows
-from itp.evaluation.text import NOTHING, PERCENT, label
+from itp.evaluation.tables import comparison, losses_first, replica_rows
+from itp.evaluation.text import PERCENT, label, signed_percent
 
 
 def print_report(results: Results, console: Console) -> None:
@@ -20,52 +20,67 @@ def print_report(results: Results, console: Console) -> None:
     several = len(configuration.scenarios) > 1
     for group in (*analysis.groups, *(analysis.averages if several else ())):
         _print_comparison(results, group, console)
-    for group in analysis.groups:
-        _print_details(results, group, console)
+    for average in analysis.averages:
+        for policy in results.candidates:
+            _print_losses_first(results, average, policy, console)
     if rows := replica_rows(results):
         _print_replicas(len(configuration.replicas), rows, console)
     for sentence in summary(results):
         console.print(f"- {sentence}")
     console.print(
         f"{len(configuration.seeds)} seeds, {configuration.duration_s:.0f} s. Slowdown: geometric mean of "
-        "completion time / time over all paths, empty. *: best classical rule. 95 %: bootstrap over seeds.",
+        "completion time / time over all paths, empty. Changes and shares in percent, against the best "
+        "classical rule by slowdown (*) and by mean completion time (+); untuned: against the best one that "
+        "is not fitted to the scenario. 95 %: bootstrap over seeds.",
         style="dim",
     )
 
 
 def _print_comparison(results: Results, group: Group, console: Console) -> None:
-    """Intervals without signs, and none of the gap closed: there is no room for them."""
-    against = "vs\nbest *" if group.reference in (None, group.best_classical) else "vs\nreference"
+    """Without intervals: there is no room for them."""
+    headings = ["slowdown", "p99", "mean s", "Mbit/s", "in\ntime %"]
+    compared = bool(group.rows[0].differences)
+    if compared:
+        against = "*" if group.reference in (None, group.best_classical) else "reference"
+        headings += [
+            f"slowdown\nvs {against}",
+            f"mean\nvs {'+' if against == '*' else against}",
+            "gap\nclosed",
+        ]
     table = shown.table(
-        f"{group.scenario or 'average over scenarios'}, {group.service_order}",
-        ["policy"],
-        ["slowdown", "95 %", against, "95 %", "gap\nclosed"],
+        f"{group.scenario or 'average over scenarios'}, {group.service_order}", ["policy"], headings
     )
-    for place, line in enumerate(comparison(results, group).lines):
-        mark = " *" if line.policy == group.best_classical else ""
-        cells = [cell.text for cell in line.cells[:5]]
-        for k in range(1, len(cells), 2):
-            cells[k] = cells[k].replace(" to ", "..").replace(PERCENT, "")
-        if line.policy == group.reference:
-            cells[2:] = [NOTHING]
-        table.add_row(
-            label(line.policy) + mark, *cells, style="bold" if place == 0 else "green" if mark else None
-        )
+    best = group.rivals["mean_time"].policy
+    for place, (line, row) in enumerate(zip(comparison(results, group).lines, group.rows, strict=True)):
+        slowdown, _, *figures = (cell.text for cell in line.cells[:6])
+        marks = "*" * (line.policy == group.best_classical) + "+" * (line.policy == best)
+        cells = [slowdown, *figures]
+        if compared:
+            changes = [row.changes[contest].value for contest in ("slowdown", "mean_time")]
+            cells += [_short(signed_percent(change)) for change in changes]
+            cells.append(_short(line.cells[10].text))
+        style = "bold" if place == 0 else "green" if marks else None
+        table.add_row(f"{label(line.policy)} {marks}".rstrip(), *cells, style=style)
     console.print(table, "")
 
 
-def _print_details(results: Results, group: Group, console: Console) -> None:
-    """Without what the summary tells of the guard and of deadlines."""
-    content = details(results, group)
-    kept = [k for k, name in enumerate(content.headings[1:]) if name not in (GUARDED, DEADLINES_KEPT)]
+def _print_losses_first(results: Results, average: Group, policy: str, console: Console) -> None:
+    content = losses_first(results, average, policy)
+    if content is None:
+        return
     table = shown.table(
-        f"{group.scenario}, {group.service_order}: an episode's figures, averaged over seeds",
-        ["policy"],
-        [content.headings[k + 1].replace(" ", "\n") for k in kept],
+        f"{label(policy)} against the best rules, {average.service_order}",
+        ["scenario"],
+        ["slowdown", "95 %", "un-\ntuned", "mean\ntime", "95 %", "un-\ntuned"],
     )
     for line in content.lines:
-        table.add_row(label(line.policy), *(line.cells[k].text for k in kept))
+        table.add_row(line.policy, *(_short(line.cells[k].text) for k in (1, 2, 3, 5, 6, 7)))
     console.print(table, "")
+
+
+def _short(text: str) -> str:
+    """An interval or a share in less room; its heading says the unit."""
+    return text.replace(" to ", "..").replace(PERCENT, "")
 
 
 def _print_replicas(count: int, rows: Sequence[Sequence[str]], console: Console) -> None:

@@ -14,6 +14,7 @@ MINUS = "\N{MINUS SIGN}"
 PERCENT = "\N{NO-BREAK SPACE}%"
 NOTHING = "\N{EN DASH}"
 _HEADINGS = {
+    "p99_slowdown": "p99 slowdown",
     "mean_s": "mean s",
     "p50_s": "p50 s",
     "p95_s": "p95 s",

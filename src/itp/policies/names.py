@@ -27,6 +27,9 @@ CLASSICAL = (
 )
 """All but the clairvoyant."""
 
+TUNED = ("size_interval", "linucb")
+"""Of these, the ones that are fitted to the very scenario before they are evaluated in it."""
+
 NAMES = (*CLASSICAL, "oracle")
 
 
