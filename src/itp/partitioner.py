@@ -217,7 +217,7 @@ class TaskPartitioner(FastPath):
             if not isinstance(task, Task):
                 raise TypeError(f"tasks must be Task objects; got {task!r}")
         decisions: list[Decision] = []
-        before = decider.latest
+        before = decider.mark()
         try:
             for task in tasks:
                 decisions.append(self.partition_task(task))  # noqa: PERF401 (kept if one fails)

@@ -136,7 +136,7 @@ cdef uint32_t _by_model(const Learned* model, const float* q_values, const Paths
 
 cdef uint32_t _by_set(const Learned* model, const Situation* situation, const Paths* paths,
                       const Demand* demand, const Demand* binding, Candidates* c, int* source) noexcept nogil:
-    """The open candidate of the greatest value among those that are planned to take no longer than the cap."""
+    """The open candidate of the greatest value among those planned to take no longer than the cap."""
     cdef Features features
     cdef float values[MAX_CANDIDATES]
     cdef bint only_meeting
@@ -148,8 +148,8 @@ cdef uint32_t _by_set(const Learned* model, const Situation* situation, const Pa
         return c.mask[0]
     # The network sees a deadline that closes nothing, too.
     assemble_features(situation, paths, demand, c, &features)
-    model.set_forward(model.set_net, features.streams, features.n_streams, features.context, features.candidates,
-                      features.members, c.count, values)
+    model.set_forward(model.set_net, features.streams, features.n_streams, features.context,
+                      features.candidates, features.members, c.count, values)
     only_meeting = any_candidate_meets(c)
     most_s = INFINITY
     # Nobody is in flight, and hardly anybody is to be expected while the task is.

@@ -8,6 +8,7 @@ from itp._core.alloc cimport Rule
 from itp._core.calibration cimport Reliability
 from itp._core.choose cimport Deadlines, Learned
 from itp._core.decision cimport Plan
+from itp._core.features cimport Situation
 from itp._core.heuristic cimport Policy
 from itp._core.reward cimport Outcome, Terms
 from itp._core.rng cimport Rng
@@ -49,6 +50,7 @@ ctypedef struct Core:
     Deadlines deadlines
     int turn                    # round robin's memory
     double epsilon
+    double preference           # of a set model: 0 typical, 1 bulk
     int64_t min_chunk_bytes
     Rng rng
     Terms weights               # of the reward's terms
@@ -57,21 +59,22 @@ ctypedef struct Core:
     Times times
 
 
-# Decide for plan.demand: all of the plan is filled in, and its chunks are in the ledger. Anything but ITP_OK
-# leaves the ledger as it was.
+# Decide for plan.demand: all of the plan is filled in, its chunks are in the ledger, and the task is in the
+# memory of the workload. Anything but ITP_OK leaves ledger and memory as they were.
 cdef Status decide_task(Core* core, Plan* plan) noexcept nogil
 
 # The same in two steps, for Q-values that come from elsewhere. NULL, or values that are not finite: the
-# heuristic decides.
-cdef Status observe_task(Core* core, Plan* plan) noexcept nogil
+# heuristic decides. The situation is that of the streams and the workload at this moment; it points into the
+# network.
+cdef Status observe_task(Core* core, Plan* plan, Situation* situation) noexcept nogil
 cdef Status settle_task(Core* core, const Learned* model, int source, const float* q_values,
-                        Plan* plan) noexcept nogil
+                        const Situation* situation, Plan* plan) noexcept nogil
 
 # Join an outcome, its figures checked, to a plan that is in the ledger; returns the reward.
 # outcome.imbalance is set here.
 cdef double report_task(Core* core, Plan* plan, Outcome* outcome) noexcept nogil
 
-# Take a plan back as if it had not been made.
+# Take a plan back as if it had not been made; the memory of the workload stays as it is.
 cdef void retract_task(Core* core, Plan* plan) noexcept nogil
 
 # Fill in mask, chunks, expected time and raw confidence for plan.action_mask.

@@ -7,6 +7,7 @@ from itp._core.alloc cimport Rule
 from itp._core.calibration cimport Tables, calibrated, learn, table_row
 from itp._core.choose cimport N_ACTIONS, Choice, Chooser, Draw, choose
 from itp._core.decision cimport ITP_GUARD, ITP_HEURISTIC, ITP_NATIVE, Plan
+from itp._core.features cimport Situation
 from itp._core.heuristic cimport Demand, meets_demand, split_chunks
 from itp._core.reward cimport Outcome, Terms, reference_time, reward_terms, weighted
 from itp._core.rng cimport rng_double
@@ -17,6 +18,7 @@ from itp._core.state cimport (
     day_fraction,
     monotonic_s,
     network_admit,
+    network_backlog,
     network_drain,
     network_monotonic_s,
     network_observe,
@@ -25,6 +27,8 @@ from itp._core.state cimport (
     network_unix_s,
     popcount,
 )
+
+from itp._core.workload cimport workload_add
 
 cdef extern from *:
     int leading_zeros "__builtin_clzll" (unsigned long long bits) nogil
@@ -36,16 +40,17 @@ cdef enum:
 cdef Status decide_task(Core* core, Plan* plan) noexcept nogil:
     cdef float q_values[N_ACTIONS]
     cdef const Learned* model = core.model
-    cdef Status status = observe_task(core, plan)
+    cdef Situation situation
+    cdef Status status = observe_task(core, plan, &situation)
     if status != ITP_OK:
         return status
     if model == NULL or model.forward == NULL:
-        return settle_task(core, NULL, ITP_HEURISTIC, NULL, plan)
+        return settle_task(core, NULL, ITP_HEURISTIC, NULL, &situation, plan)
     model.forward(model.net, plan.state, q_values)
-    return settle_task(core, model, ITP_NATIVE, q_values, plan)
+    return settle_task(core, model, ITP_NATIVE, q_values, &situation, plan)
 
 
-cdef Status observe_task(Core* core, Plan* plan) noexcept nogil:
+cdef Status observe_task(Core* core, Plan* plan, Situation* situation) noexcept nogil:
     cdef Network* net = core.network
     cdef const Demand* demand = &plan.demand
     cdef double latency[16]
@@ -59,8 +64,16 @@ cdef Status observe_task(Core* core, Plan* plan) noexcept nogil:
     plan.observed_s = network_monotonic_s(net)
     plan.decided_at_s = network_unix_s(net)
     network_observe(net, demand.size_bytes, demand.priority, plan.observed_s, &plan.paths)
-    assemble_state(&plan.paths, net.streams, <double>net.in_flight, demand.size_bytes, demand.priority,
-                   day_fraction(plan.decided_at_s), plan.state)
+    situation.metrics = net.streams
+    situation.workload = &net.workload
+    network_backlog(net, &plan.paths, situation.backlog_s)
+    situation.now_s = plan.observed_s
+    situation.in_flight = <double>net.in_flight
+    situation.day = day_fraction(plan.decided_at_s)
+    situation.preference = core.preference
+    situation.order = net.order
+    assemble_state(&plan.paths, net.streams, situation.in_flight, demand.size_bytes, demand.priority,
+                   situation.day, plan.state)
     for i in range(net.n_streams):
         latency[i] = net.streams[i].latency_s
     plan.reference_time_s = reference_time(demand.size_bytes, plan.paths.rate_Bps, latency, net.n_streams)
@@ -68,7 +81,7 @@ cdef Status observe_task(Core* core, Plan* plan) noexcept nogil:
 
 
 cdef Status settle_task(Core* core, const Learned* model, int source, const float* q_values,
-                        Plan* plan) noexcept nogil:
+                        const Situation* situation, Plan* plan) noexcept nogil:
     """Choose, cut into chunks, estimate, and enter the ledger; without memory the turn goes back."""
     cdef Network* net = core.network
     cdef Chooser chooser
@@ -84,7 +97,7 @@ cdef Status settle_task(Core* core, const Learned* model, int source, const floa
     if core.epsilon > 0.0:
         draw.whether = rng_double(&core.rng)
         draw.which = rng_double(&core.rng)
-    choose(&chooser, source, q_values, NULL, &plan.paths, &plan.demand, &core.turn, &draw, &choice)
+    choose(&chooser, source, q_values, situation, &plan.paths, &plan.demand, &core.turn, &draw, &choice)
     plan.action_mask = choice.mask
     plan.source = choice.source
     plan.has_q = choice.by_model
@@ -106,6 +119,7 @@ cdef Status settle_task(Core* core, const Learned* model, int source, const floa
     plan.number = net.last_number + 1
     network_admit(net, plan.number, plan.demand.size_bytes, plan.demand.priority, plan.observed_s, plan.mask,
                   plan.chunks, plan.demand.redundancy > 1)
+    workload_add(&net.workload, <double>plan.demand.size_bytes, plan.observed_s)
     plan.in_ledger = True
     _count(core, plan, 1)
     if net.clock == NULL:

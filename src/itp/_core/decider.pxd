@@ -7,6 +7,7 @@ from itp._core.qnet cimport QNet
 from itp._core.reward cimport RewardWeights
 from itp._core.state cimport NetworkState
 from itp._core.task cimport Task
+from itp._core.workload cimport Workload
 
 
 # The model in use, whole and immutable: whoever holds a reference has all of one model.
@@ -29,6 +30,12 @@ cdef class Slot:
     cdef float[::1] state
     cdef float[::1] q_values
     cdef object run
+
+
+# What retracting goes back to: the decision made last, and the workload then.
+cdef class Mark:
+    cdef Decision last
+    cdef Workload workload
 
 
 cdef class Decider:

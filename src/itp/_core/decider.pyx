@@ -35,12 +35,13 @@ from itp._core.decide cimport (
     settle_task,
 )
 from itp._core.decision cimport ITP_ONNXRUNTIME, Decision, new_decision
+from itp._core.features cimport Situation
 from itp._core.heuristic cimport default_policy
 from itp._core.order cimport ServiceOrder
 from itp._core.qnet cimport QNet
 from itp._core.reward cimport Outcome, RewardWeights
 from itp._core.rng cimport rng_seed
-from itp._core.state cimport NetworkState, network_unix_s, popcount
+from itp._core.state cimport Network, NetworkState, network_unix_s, popcount
 from itp._core.task cimport Task
 
 from itp._core.heuristic import POLICIES as _POLICIES
@@ -182,6 +183,11 @@ cdef class Served:
     cdef Slot _take_slot(self):
         """An idle Slot, or a new one; it goes back to `idle` after a run that did not fail."""
         return self.idle.pop() if self.idle else self.make_slot()
+
+
+@cython.final
+cdef class Mark:
+    """A decider before a batch of decisions, for ``Decider.retract``."""
 
 
 # Nor this one: `core` points into network and model.
@@ -340,7 +346,8 @@ cdef class Decider:
         """Decide by onnxruntime; the GIL may go while it runs, so all that must not change is in `d`."""
         cdef Slot slot
         cdef const float* q_values = NULL
-        self._check(observe_task(&self.core, &d.plan), d.task)
+        cdef Situation situation
+        self._check(observe_task(&self.core, &d.plan, &situation), d.task)
         try:
             slot = served._take_slot()
             memcpy(&slot.state[0], d.plan.state, MODEL_STATE * sizeof(float))
@@ -349,37 +356,46 @@ cdef class Decider:
         except Exception as error:  # onnxruntime's own exceptions derive from Exception alone
             if served.on_failure is not None:
                 served.on_failure(error)
-        self._check(settle_task(&self.core, &served.learned, ITP_ONNXRUNTIME, q_values, &d.plan), d.task)
+        self._check(settle_task(&self.core, &served.learned, ITP_ONNXRUNTIME, q_values, &situation, &d.plan),
+                    d.task)
         if q_values != NULL:
             served.idle.append(slot)
         self._finish(d, served)
         return d
 
-    def retract(self, list decisions not None, Decision before):
-        """Take decisions back whose tasks will not be sent: out of ledger, counters and next states.
+    def mark(self):
+        """A Mark to which ``retract`` can go back."""
+        cdef Mark mark = Mark.__new__(Mark)
+        mark.last = self.last
+        mark.workload = self.core.network.workload
+        return mark
+
+    def retract(self, list decisions not None, Mark before not None):
+        """Take decisions back whose tasks will not be sent: out of ledger, counters, next states, workload.
+
+        Where another thread has decided since `before`, the tasks stay in the memory of the workload: it
+        keeps means, and no single task can be taken out of them.
 
         Parameters
         ----------
         decisions : list of Decision
             In the order in which they were made.
-        before : Decision or None
-            The `latest` decision before them.
+        before : Mark
+            Made before the first of them.
         """
         cdef Decision decision
+        cdef Network* net = self.core.network
+        if net.workload.count == before.workload.count + len(decisions):
+            net.workload = before.workload
         for decision in decisions:
             if decision.network is self.network and decision.plan.in_ledger:
                 retract_task(&self.core, &decision.plan)
                 decision.reported = True
         # Unless another thread has decided since, the next state of the one before is not known yet.
         if decisions and self.last is decisions[len(decisions) - 1]:
-            self.last = before
-            if before is not None:
-                before.has_next = False
-
-    @property
-    def latest(self):
-        """The decision made last; its next state is not known yet."""
-        return self.last
+            self.last = before.last
+            if self.last is not None:
+                self.last.has_next = False
 
     # --- outcomes ---
 

@@ -1,5 +1,5 @@
-# The inputs of a set model, schema 2: scale-free figures of every stream, of the task and its workload, and of
-# every candidate set of streams.
+# The inputs of a set model, schema 2: scale-free figures of every stream, of the task and its workload, and
+# of every candidate set of streams.
 from libc.stdint cimport uint32_t
 
 from itp._core.heuristic cimport Candidates, Demand

@@ -1,9 +1,9 @@
 """The inputs of a set model, schema 2.
 
-Times are counted in the task's reference time T (its size over what all streams that are up carry together, and
-the least latency) or in that of the mean recent task, bytes in mean sizes, rates in shares of the total: a world
-in which rates and sizes are ten times as large has the same features. Logarithms are binary, each divided by a
-constant that brings what is usual to about [-1, 1].
+Times are counted in the task's reference time (its size over what all streams that are up carry together,
+plus the least latency) or in that of the mean recent task, bytes in mean sizes, rates in shares of the total:
+a world in which rates and sizes are ten times as large has the same features. Logarithms are binary, each
+divided by a constant that brings what is usual to about [-1, 1].
 """
 from libc.math cimport INFINITY, M_PI, cos, sin
 from libc.stdint cimport uint32_t
@@ -14,8 +14,8 @@ from itp._core.state cimport Paths, StreamMetrics, popcount
 from itp._core.workload cimport WorkloadView, workload_look
 
 STREAM_NAMES = (
-    "share of the rate", "latency", "work ahead", "backlog", "finish alone", "loss", "staleness", "variability",
-    "lateness", "backlog in mean tasks", "latency in mean tasks", "idle",
+    "share of the rate", "latency", "work ahead", "backlog", "finish alone", "loss", "staleness",
+    "variability", "lateness", "backlog in mean tasks", "latency in mean tasks", "idle",
 )
 CONTEXT_NAMES = (
     "time in mean tasks", "rank by count", "rank by bytes", "size in mean sizes", "load, short", "load, long",
@@ -144,8 +144,8 @@ cdef void _of_candidates(const Paths* paths, const Candidates* candidates, const
                          const double* rate_Bps, const double* latency_s, const double* ahead_s,
                          const double* backlog_s, const double* next_s, const double* free_s,
                          const StreamMetrics* metrics, Features* out) noexcept nogil:
-    cdef double least_s = INFINITY, planned_s, share, busy_s, next_mean_s, next_small_s, left_s, success, varied
-    cdef double grown_s
+    cdef double least_s = INFINITY, planned_s, grown_s, busy_s, left_s, next_mean_s, next_small_s
+    cdef double share, success, varied
     cdef uint32_t mask, members
     cdef float* row
     cdef int i, j, k

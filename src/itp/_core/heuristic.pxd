@@ -45,7 +45,7 @@ cdef void enumerate_candidates(const Paths* paths, const Demand* demand, Candida
 cdef void list_candidates(const Paths* paths, const Demand* demand, Candidates* out) noexcept nogil
 
 # The candidates of a set model: sets whose streams all keep a chunk of the minimum size. All of them up to
-# EXHAUSTIVE_STREAMS; beyond, every stream alone, the first to finish together, and all but the first to finish.
+# EXHAUSTIVE_STREAMS; beyond, every stream alone, the first to finish together, and all but these.
 cdef void enumerate_sets(const Paths* paths, const Demand* demand, Candidates* out) noexcept nogil
 
 cdef bint any_candidate_meets(const Candidates* candidates) noexcept nogil

@@ -28,9 +28,9 @@ cdef extern from "itp_setnet.h" nogil:
         const float* out_own
         float out_bias
 
-    ctypedef void (*setnet_forward)(const setnet* net, const float* streams, int n_streams, const float* context,
-                                    const float* candidates, const uint32_t* members, int n_candidates,
-                                    float* values) noexcept nogil
+    ctypedef void (*setnet_forward)(const setnet* net, const float* streams, int n_streams,
+                                    const float* context, const float* candidates, const uint32_t* members,
+                                    int n_candidates, float* values) noexcept nogil
 
     ctypedef struct setnet_kernel:
         const char* name

@@ -1,7 +1,7 @@
 """The forward pass of a set network: a value for every candidate set of streams, in a few microseconds.
 
-A stream's features and the context give its embedding; a candidate is the mean embedding of its streams, the
-mean of all, the context and its own features. The order of the streams does not matter, nor does their number.
+A stream's features and the context give its embedding; a candidate is the mean embedding of its streams,
+the mean of all, the context and its own features. Neither the order of the streams nor their number matters.
 """
 cimport cython
 from libc.stdint cimport uint32_t, uintptr_t
@@ -33,8 +33,8 @@ cdef class SetNet:
     arrays : mapping of str to ndarray
         ``context.weight`` float32[w + z, 22], ``first.weight`` [w, 12], ``second.weight`` [h, w],
         ``pool.weight`` and ``member.weight`` [z, h], ``own.weight`` [z, 10], ``hidden.weight`` [d, z],
-        ``out.weight`` [1, d + 10]; ``context.bias``, ``second.bias``, ``hidden.bias``, ``out.bias``. Widths w, h, z
-        and d are multiples of 16, up to 128.
+        ``out.weight`` [1, d + 10]; ``context.bias``, ``second.bias``, ``hidden.bias``, ``out.bias``.
+        Widths w, h, z and d are multiples of 16, up to 128.
     kernel : str, optional
         One of ``KERNELS``, those this CPU can run; without, the first and fastest.
 
@@ -114,8 +114,8 @@ cdef class SetNet:
                 and s.shape[2] == STREAM_FEATURES and x.shape[1] == CONTEXT_FEATURES
                 and c.shape[2] == CANDIDATE_FEATURES):
             raise ValueError(f"expected [b, m, {STREAM_FEATURES}], [b, {CONTEXT_FEATURES}], "
-                             f"[b, k, {CANDIDATE_FEATURES}] and [b, k]; got {list(np.shape(streams))}, "
-                             f"{list(np.shape(context))}, {list(np.shape(candidates))}, {list(np.shape(members))}")
+                             f"[b, k, {CANDIDATE_FEATURES}] and [b, k]; got "
+                             f"{np.shape(s)}, {np.shape(x)}, {np.shape(c)} and {np.shape(sets)}")
         if b and not (np.asarray(sets).min() > 0 and np.asarray(sets).max() < 1 << m):
             raise ValueError(f"members: expected masks from 1 to {(1 << m) - 1}")
         cdef float[:, ::1] out = np.empty((b, k), np.float32)
@@ -145,7 +145,8 @@ def _checked(arrays):
     expected = {
         "context.weight": (w + z, CONTEXT_FEATURES), "first.weight": (w, STREAM_FEATURES),
         "second.weight": (h, w), "pool.weight": (z, h), "member.weight": (z, h),
-        "own.weight": (z, CANDIDATE_FEATURES), "hidden.weight": (d, z), "out.weight": (1, d + CANDIDATE_FEATURES),
+        "own.weight": (z, CANDIDATE_FEATURES), "hidden.weight": (d, z),
+        "out.weight": (1, d + CANDIDATE_FEATURES),
         "context.bias": (w + z,), "second.bias": (h,), "hidden.bias": (d,), "out.bias": (1,),
     }
     for name, shape in expected.items():

@@ -3,6 +3,7 @@ from libc.math cimport log2
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from itp._core.ledger cimport Queue
+from itp._core.workload cimport Workload
 
 cdef enum:
     STREAM_LIMIT = 16
@@ -20,7 +21,7 @@ ctypedef struct StreamMetrics:
     double success_rate         # fraction of bytes delivered without being sent again
     double congestion           # the caller's own measure in [0, 1], or -1: taken from the ledger
     double measured_s           # when the bandwidth was measured last
-    double variability          # mean of |sample - estimate| / (sample + estimate), recent samples weighing more
+    double variability          # mean of |sample - estimate| / (sample + estimate), recent ones weighing more
     double lateness             # mean of (actual - planned) / (actual + planned) time of its chunks, likewise
     float bandwidth_scaled      # state entries, cached because logarithms are slow
     float latency_scaled
@@ -44,6 +45,7 @@ ctypedef struct Network:
     uint32_t up                 # bit mask
     int64_t in_flight           # tasks decided and not yet reported
     uint64_t last_number        # of the latest flight; numbers only ever ascend
+    Workload workload           # the tasks decided so far
     const Clock* clock          # NULL: the system's
 
 
@@ -59,6 +61,8 @@ cdef void network_set_up(Network* net, int i, bint up, double now_s) noexcept no
 # Bring the ledger up to `now_s` and describe the streams to a task.
 cdef void network_observe(Network* net, int64_t size_bytes, double priority, double now_s,
                           Paths* paths) noexcept nogil
+# All that waits on each stream that `paths` describes, in seconds of its bandwidth.
+cdef void network_backlog(const Network* net, const Paths* paths, double* backlog_s) noexcept nogil
 # Room for one more flight on every stream in `mask`; False: no memory for it.
 cdef bint network_reserve(Network* net, uint32_t mask) noexcept nogil
 # Add a decision's chunks; network_reserve(mask) came before. copies: chunks are whole copies.

@@ -57,6 +57,7 @@ class NetworkState:
     def work_ahead_bytes(
         self, size_bytes: int, priority: float = 0.5, *, now_s: float | None = None
     ) -> npt.NDArray[np.float64]: ...
+    def workload(self, size_bytes: int, *, now_s: float | None = None) -> dict[str, float]: ...
     def vector(
         self,
         size_bytes: int,

@@ -19,7 +19,8 @@ from itp._core.ledger cimport (
     queue_reserve,
     queue_serve,
 )
-from itp._core.order cimport priority_class, service_order_number
+from itp._core.order cimport FIFO, priority_class, service_order_number
+from itp._core.workload cimport WorkloadView, workload_look
 
 from itp._core.order import SERVICE_ORDERS as _SERVICE_ORDERS
 
@@ -176,6 +177,24 @@ cdef void network_observe(Network* net, int64_t size_bytes, double priority, dou
         paths.work_ahead_s[i] = ahead_s
         paths.delay_s[i] = ahead_s + m.latency_s
         paths.rate_Bps[i] = m.bandwidth_Bps * m.success_rate
+
+
+cdef void network_backlog(const Network* net, const Paths* paths, double* backlog_s) noexcept nogil:
+    cdef const StreamMetrics* m
+    cdef double waiting_bytes
+    cdef int i
+    for i in range(net.n_streams):
+        m = &net.streams[i]
+        waiting_bytes = net.queues[i].total_bytes - net.queues[i].drained_bytes
+        if net.order == FIFO or m.congestion >= 0.0:
+            # What waits is ahead of the newcomer, and a caller's own measure counts for more than the ledger.
+            backlog_s[i] = paths.work_ahead_s[i]
+        elif not waiting_bytes > 0.0:
+            backlog_s[i] = 0.0
+        elif waiting_bytes < _MAX_SECONDS * m.bandwidth_Bps:
+            backlog_s[i] = waiting_bytes / m.bandwidth_Bps
+        else:
+            backlog_s[i] = _MAX_SECONDS
 
 
 cdef bint network_reserve(Network* net, uint32_t mask) noexcept nogil:
@@ -481,6 +500,29 @@ cdef class NetworkState:
             out[i] = queue_ahead_bytes(&self.net.queues[i], self.net.order, <double>size,
                                        priority_class(weight), now)
         return np.asarray(out)
+
+    def workload(self, size_bytes, *, now_s=None):
+        """What a task of this size that arrives now sees of the tasks decided before.
+
+        Returns
+        -------
+        dict of str to float
+            ``tasks`` so far; ``rank`` and ``rank_bytes``, the share of the latest 128 tasks that are smaller,
+            and of their bytes; ``mean_bytes`` and ``dispersion`` (squared coefficient of variation) of their
+            sizes; ``gap_s`` between tasks and ``burstiness``, its squared coefficient of variation;
+            ``offered_short_mbps`` and ``offered_long_mbps``, over about 8 and 64 tasks; ``known``, from 0
+            (nothing is known) to 1.
+        """
+        cdef WorkloadView view
+        cdef int64_t size = byte_count("size_bytes", size_bytes, 1)
+        workload_look(&self.net.workload, <double>size, self._now(now_s), &view)
+        return {
+            "tasks": self.net.workload.count, "rank": view.rank, "rank_bytes": view.rank_bytes,
+            "mean_bytes": view.mean_bytes, "dispersion": view.dispersion, "gap_s": view.gap_s,
+            "burstiness": view.burstiness, "known": view.known,
+            "offered_short_mbps": view.offered_short_Bps / _BYTES_PER_MEGABIT,
+            "offered_long_mbps": view.offered_long_Bps / _BYTES_PER_MEGABIT,
+        }
 
     # --- the state vector ---
 

@@ -4,7 +4,6 @@ Ranks are exact among the last 128 sizes. Gaps are exponentially weighted over a
 memory is counted in tasks and has no time scale of its own. A gap counts as at most 32 mean gaps: a sender
 that stood still for a week finds its workload as it left it. Time that runs backwards counts as no time.
 """
-from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 cdef double _SHORT = 1.0 / 8.0          # weight of a new task
