@@ -21,7 +21,7 @@ class ActionEstimate:
     """Planned from the state of the streams, before a model's calibration corrects it. None where the action
     cannot carry the task."""
     q_value: float | None
-    """None where no model decided."""
+    """The model's value of the action: the Q-value, or a set model's. None where no model gave one."""
     why_not: str | None
     """Why the action was not taken. None for the chosen action."""
 
@@ -35,7 +35,7 @@ class Explanation:
 
     def __str__(self) -> str:
         lines = [f"task {self.decision.task.id!r}: {self.decision!r}; streams counted from 1:"]
-        lines.append(f"  {'streams':<12}{'planned s':>12} {'Q':>11}  why not")
+        lines.append(f"  {'streams':<12}{'planned s':>12} {'value':>11}  why not")
         for a in self.actions:
             time = "-" if a.expected_time_s is None else f"{a.expected_time_s:.4g}"
             q_value = "-" if a.q_value is None else f"{a.q_value:.4g}"
@@ -112,10 +112,12 @@ def _why_not(
             return f"the streams that keep a share have under {task.min_bandwidth_mbps:.4g} Mbit/s"
     if decision.explored:
         return "exploration drew another action"
+    if decision.unsupported and q_value is not None:
+        return "the model was trained on no such case: the rule decided"
     if q_value is not None and decision.q_value is not None:
         if decision.source == "guard" and q_value > decision.q_value:
-            return "the guard took a rule's action, which is far faster"
-        return "lower Q-value"
+            return "planned to take so much longer than the fastest that the guard closed it"
+        return "lower value"
     if not whole:
         return "a share is smaller than the minimum chunk"
     if expected_time_s >= decision.expected_time_s:

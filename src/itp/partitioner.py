@@ -18,7 +18,7 @@ from itp._core.decision import Decision
 from itp._core.reward import RewardWeights
 from itp._core.state import ManualClock, NetworkState
 from itp._core.task import Task
-from itp.schema import MIN_CHUNK_BYTES, MODEL_STREAMS, SCHEMA, STATE_DIM
+from itp.schema import MIN_CHUNK_BYTES, STATE_DIM
 
 # Models, the log and explanations are imported where they are first used: `import itp` stays light.
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class Metrics:
     model_decisions: int
     guarded_decisions: int
     """Model decisions in which the guard took a rule's action: the model's was planned to take far longer."""
+    unsupported_decisions: int
+    """Decisions by the rule for cases that the set model was not trained on; also in ``model_decisions``."""
     heuristic_decisions: int
     explored_decisions: int
     infeasible_decisions: int
@@ -75,20 +77,23 @@ class TaskPartitioner(FastPath):
     Parameters
     ----------
     model : str, path or None
-        The name of a shipped model, or the path of an ONNX file with input ``state`` float32[batch, 20] and
-        output ``q_values`` float32[batch, 15]. A variant for the service order is taken where there is one.
-        None: the heuristic decides.
+        "default": the shipped model for 1 to 16 streams; or another shipped model's name, or the path of an
+        ONNX file. A variant for the service order is taken where there is one. None: the heuristic decides.
     engine : {"auto", "native", "onnxruntime", "heuristic"}
         What runs the model. "native" is the compiled forward pass, which takes chains of dense layers;
         "auto" is native where the model allows it, and onnxruntime elsewhere; "heuristic" loads no model.
     n_streams : int
-        1 to 16. A model needs 4.
+        1 to 16. A model of schema 1, as "dqn_v1" is, needs 4.
     service_order : {"fifo", "srpt"}
         How the caller's streams serve their chunks: in order of arrival, or least remaining first; see
         ``NetworkState``.
     hard_deadlines : bool, optional
         Whether actions that are planned to miss a task's deadline are closed while another one meets it.
         None: as the model's metadata say; a heuristic closes them, except "single_best" under "fifo".
+    prefer : {"typical", "balanced", "bulk"} or float
+        What a model of schema 2 decides for, from 0 ("typical": most tasks are fast for their size) to 1
+        ("bulk": the mean completion time is short, so large tasks count); it can be set later, too. A model's
+        metadata may give the names other numbers. Rules and models of schema 1 do not know it.
     epsilon : float
         Share of decisions drawn uniformly from the actions open to the task, 0 to 1.
     seed : int, optional
@@ -141,6 +146,7 @@ class TaskPartitioner(FastPath):
         n_streams: int = 4,
         service_order: str = "fifo",
         hard_deadlines: bool | None = None,
+        prefer: str | float = "balanced",
         epsilon: float = 0.0,
         seed: int | None = None,
         experience_log: str | os.PathLike[str] | None = None,
@@ -163,6 +169,7 @@ class TaskPartitioner(FastPath):
             seed=seed,
             min_chunk_bytes=min_chunk_bytes,
             weights=reward_weights,
+            prefer=prefer,
         )
         self._heuristic = decider.policy
         self._hard_deadlines = hard_deadlines
@@ -196,6 +203,18 @@ class TaskPartitioner(FastPath):
     def heuristic(self) -> str:
         """The rule that decides where no model does."""
         return self._decider.policy
+
+    @property
+    def prefer(self) -> str | float:
+        """What a model of schema 2 decides for: a name, or a number from 0 (typical) to 1 (bulk).
+
+        It may be set; the next decision goes by it.
+        """
+        return self._decider.prefer
+
+    @prefer.setter
+    def prefer(self, given: str | float) -> None:
+        self._decider.prefer = given
 
     # --- decisions ---
 
@@ -242,7 +261,7 @@ class TaskPartitioner(FastPath):
         Raises
         ------
         ValueError, TypeError
-            There is no model, or `states` has another shape.
+            There is no model, it is of schema 2, or `states` has another shape.
         ModelError
             onnxruntime fails on a state.
         """
@@ -313,6 +332,7 @@ class TaskPartitioner(FastPath):
             total_decisions=counts["decisions"],
             model_decisions=counts["by_model"],
             guarded_decisions=counts["guarded"],
+            unsupported_decisions=counts["unsupported"],
             heuristic_decisions=counts["decisions"] - counts["by_model"],
             explored_decisions=counts["explored"],
             infeasible_decisions=counts["infeasible"],
@@ -344,7 +364,8 @@ class TaskPartitioner(FastPath):
         ModelError
             The file is no model that can serve here. The old model stays in use.
         ValueError
-            The partitioner was made with ``engine="heuristic"``, or has other than four streams.
+            The partitioner was made with ``engine="heuristic"``, or the model is of schema 1 and there are
+            other than four streams.
         """
         decider = self._decider
         if self._wanted_engine == "heuristic":
@@ -392,10 +413,6 @@ class TaskPartitioner(FastPath):
 
 
 def _served(model: str | os.PathLike[str], network: NetworkState, engine: str) -> Served:
-    if network.n_streams != MODEL_STREAMS:
-        raise ValueError(
-            f"a model needs n_streams={MODEL_STREAMS} (state schema {SCHEMA}); got {network.n_streams}"
-        )
     from itp.models.load import load_model
     from itp.models.serving import serve
 

@@ -167,6 +167,7 @@ _COUNTERS = {
     "itp_decisions": ("Decisions made, by who decided: model, guard or heuristic.", ["source"]),
     "itp_decisions_explored": ("Decisions drawn at random.", []),
     "itp_decisions_infeasible": ("Decisions that no action was estimated to make in time or bandwidth.", []),
+    "itp_decisions_unsupported": ("Decisions by the rule for cases the model was not trained on.", []),
     "itp_decided_bytes": ("Bytes of the tasks decided.", []),
     "itp_outcomes": ("Outcomes reported, by success.", ["success"]),
     "itp_retransmitted_bytes": ("Bytes reported as sent again.", []),
@@ -214,6 +215,7 @@ def _add_counters(families: dict[str, Any], name: str, m: Metrics) -> None:
     add("itp_decisions", m.heuristic_decisions, "heuristic")
     add("itp_decisions_explored", m.explored_decisions)
     add("itp_decisions_infeasible", m.infeasible_decisions)
+    add("itp_decisions_unsupported", m.unsupported_decisions)
     add("itp_decided_bytes", m.total_bytes)
     add("itp_outcomes", m.total_successes, "true")
     add("itp_outcomes", m.total_outcomes - m.total_successes, "false")

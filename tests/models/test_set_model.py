@@ -70,7 +70,7 @@ def test_what_a_loaded_set_model_knows(tmp_path):
         metadata={
             "version": "sets-7",
             "preferences": {"typical": 0.1, "balanced": 0.4, "bulk": 1},
-            "cap": {"idle_load": 0.05, "idle_factor": 1.25, "factor": 64.0},
+            "cap": {"idle_arrivals": 0.05, "idle_factor": 1.25, "factor": 64.0},
             "support": SUPPORT,
         },
     )
@@ -82,7 +82,7 @@ def test_what_a_loaded_set_model_knows(tmp_path):
             0.4,
             1,
         )
-        assert (model.cap.idle_load, model.cap.idle_factor, model.cap.factor) == (0.05, 1.25, 64.0)
+        assert (model.cap.idle_arrivals, model.cap.idle_factor, model.cap.factor) == (0.05, 1.25, 64.0)
         assert model.support.streams.shape == (12, 2)
         assert model.support.candidates[3].tolist() == [-2.0, 2.5]
     plain = load_model(set_file(tmp_path / "plain.onnx"), engine="native")
@@ -242,12 +242,12 @@ def test_files_that_are_wrong(tmp_path, change, message):
         ),
         ({"preferences": {"typical": 0.6, "balanced": 0.5, "bulk": 1}}, "typical <= balanced <= bulk"),
         ({"preferences": {"typical": 0, "balanced": True, "bulk": 1}}, "balanced: expected a number"),
-        ({"cap": {"idle_factor": 1.25}}, "cap: expected an object with idle_load, idle_factor, factor"),
+        ({"cap": {"idle_factor": 1.25}}, "cap: expected an object with idle_arrivals, idle_factor, factor"),
         (
-            {"cap": {"idle_load": 0.1, "idle_factor": 0.5, "factor": 2}},
+            {"cap": {"idle_arrivals": 0.1, "idle_factor": 0.5, "factor": 2}},
             "idle_factor: expected a number from 1",
         ),
-        ({"cap": {"idle_load": -1, "idle_factor": 1.5, "factor": 2}}, "idle_load: expected a number from 0"),
+        ({"cap": {"idle_arrivals": -1, "idle_factor": 1.5, "factor": 2}}, "idle_arrivals: expected a number from 0"),
         ({"support": {}}, "support: expected an object with streams, context, candidates"),
         ({"support": SUPPORT | {"streams": [[0, 1]] * 11}}, "support: streams: expected a list of 12"),
         ({"support": SUPPORT | {"context": [[1, 0]] * 22}}, "context: expected pairs of ascending numbers"),
@@ -265,9 +265,9 @@ def test_metadata_of_schema_2_that_is_wrong(tmp_path, metadata, message):
 def test_nan_in_metadata_beside(tmp_path):
     path = set_file(tmp_path / "m.onnx")
     path.with_suffix(".json").write_text(
-        '{"cap": {"idle_load": NaN, "idle_factor": 1.5, "factor": 2}, "schema": 2}'
+        '{"cap": {"idle_arrivals": NaN, "idle_factor": 1.5, "factor": 2}, "schema": 2}'
     )
-    with pytest.raises(ModelError, match="idle_load: expected a number"):
+    with pytest.raises(ModelError, match="idle_arrivals: expected a number"):
         load_model(path)
 
 

@@ -4,7 +4,8 @@
 from libc.stdint cimport uint32_t
 
 from itp._core.calibration cimport Tables
-from itp._core.features cimport Situation
+from itp._core.decision cimport Valued
+from itp._core.features cimport CANDIDATE_FEATURES, CONTEXT_FEATURES, STREAM_FEATURES, Situation
 from itp._core.heuristic cimport Demand, Policy
 from itp._core.qnet cimport qnet, qnet_forward
 from itp._core.setnet cimport setnet, setnet_forward
@@ -22,6 +23,22 @@ cdef extern from "itp.h" nogil:
         HARD "ITP_DEADLINES_HARD"
         SOFT "ITP_DEADLINES_SOFT"
 
+# How much longer than the fastest candidate a set model may plan. A host is idle where nothing is in flight
+# and hardly a task is expected before this one is through.
+ctypedef struct Limits:
+    double idle_arrivals        # expected meanwhile, at most
+    double idle_factor          # on an idle host
+    double factor               # elsewhere; both may be infinite: no cap
+
+# The inputs that a set model decides by; the rule decides where one is outside.
+ctypedef struct Ranges:
+    float stream_low[12]
+    float stream_high[12]
+    float context_low[22]
+    float context_high[22]
+    float candidate_low[10]
+    float candidate_high[10]
+
 # A model: how its Q-values are computed, and how it wants to be served.
 ctypedef struct Learned:
     qnet_forward forward        # NULL: the Q-values come from elsewhere
@@ -33,6 +50,9 @@ ctypedef struct Learned:
     bint has_guard
     Policy guard_policy         # its action is taken where the model's plan takes more than
     double guard_threshold      # so many times as long
+    Limits limits               # of a set model
+    const Ranges* ranges        # of a set model; NULL: it decides by any input
+    double balanced             # the preference that a set model decides by, unless it is given another one
 
 # How actions are chosen, in production and in the simulator alike.
 ctypedef struct Chooser:
@@ -50,6 +70,7 @@ ctypedef struct Choice:
     bint by_model               # there were Q-values to choose by
     bint explored               # drawn, not chosen
     double propensity           # probability with which this action was taken
+    Valued valued
 
 # Two numbers of a uniform distribution over [0, 1): whether to explore, and which action.
 ctypedef struct Draw:
@@ -58,7 +79,8 @@ ctypedef struct Draw:
 
 # Choose an action for a task. `q_values` of NULL, or not finite: the heuristic chooses. `turn` is round
 # robin's memory; `draw` is read where epsilon > 0, and may be NULL elsewhere.
-# `situation` is read where the model is a set model, which computes its values itself; NULL elsewhere.
+# `situation` is read where the model is a set model, which computes its values itself; elsewhere it may be
+# NULL.
 cdef void choose(const Chooser* chooser, int source, const float* q_values, const Situation* situation,
                  const Paths* paths, const Demand* demand, int* turn, const Draw* draw,
                  Choice* out) noexcept nogil
@@ -70,6 +92,9 @@ cdef bint deadline_closes(const Learned* model, Policy policy, int order, Deadli
 cdef void explore(const Chooser* chooser, const Paths* paths, const Demand* demand, const Draw* draw,
                   Choice* choice) noexcept nogil
 
+# A set model's limits unless its metadata say otherwise.
+cdef Limits default_limits() noexcept nogil
+
 # Of True, False, or None: as declared.
 cdef Deadlines deadlines_of(object hard) except *
 
@@ -78,3 +103,11 @@ cdef Deadlines deadlines_of(object hard) except *
 cdef class Guard:
     cdef Policy policy
     cdef readonly double threshold
+
+
+cdef class Cap:
+    cdef Limits limits
+
+
+cdef class Support:
+    cdef Ranges ranges

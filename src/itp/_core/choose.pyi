@@ -1,5 +1,6 @@
 from typing import final
 
+from numpy.typing import ArrayLike
 from typing_extensions import Self
 
 GUARD_RULES: tuple[str, ...]
@@ -13,3 +14,17 @@ class Guard:
     def rule(self) -> str: ...
     @property
     def threshold(self) -> float: ...
+
+@final
+class Cap:
+    def __new__(cls, *, idle_arrivals: float = 0.1, idle_factor: float = 1.25, factor: float = ...) -> Self: ...
+    @property
+    def idle_arrivals(self) -> float: ...
+    @property
+    def idle_factor(self) -> float: ...
+    @property
+    def factor(self) -> float: ...
+
+@final
+class Support:
+    def __new__(cls, streams: ArrayLike, context: ArrayLike, candidates: ArrayLike) -> Self: ...

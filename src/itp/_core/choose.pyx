@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t, uint32_t
 from itp._core.alloc cimport WATER_FILLING, Rule
 from itp._core.arguments cimport real_between
 from itp._core.decision cimport ITP_GUARD, ITP_HEURISTIC, action_of_mask
-from itp._core.features cimport MAX_CANDIDATES, Features, Situation, assemble_features
+from itp._core.features cimport Features, Situation, assemble_features
 from itp._core.heuristic cimport (
     LEAST_COMPLETION_TIME,
     SINGLE_BEST,
@@ -29,10 +29,12 @@ from itp._core.state cimport Paths, popcount
 
 import numpy as np
 
+from itp._core.arguments import as_array
 from itp._core.heuristic import POLICIES as _POLICIES
 
-# Tasks that may be expected to arrive while one is under way, for its host to count as idle.
-cdef double _IDLE_ARRIVALS = 0.1
+# Support is wider than what training saw by this share of it, and by this much at least.
+cdef double _MARGIN = 0.1
+cdef double _LEAST_MARGIN = 0.02
 
 GUARD_RULES = ("single_best", "least_completion_time")
 
@@ -51,8 +53,17 @@ cdef void choose(const Chooser* chooser, int source, const float* q_values, cons
     out.source = source if out.by_model else ITP_HEURISTIC
     out.explored = False
     out.propensity = 1.0
+    out.valued.count = 0
+    out.valued.unsupported = False
+    if by_set and not _by_set(chooser, situation, paths, demand, &binding, &c, turn, out):
+        # Its values are not finite: the heuristic decides, as without a model.
+        by_set = by_model = out.by_model = False
+        out.source = ITP_HEURISTIC
+        out.split = WATER_FILLING
+        binding = _binding(chooser, False, demand)
+        c.count = 0
     if by_set:
-        out.mask = _by_set(chooser.model, situation, paths, demand, &binding, &c, &out.source)
+        pass
     elif by_model:
         out.mask = _by_model(chooser.model, q_values, paths, &binding, &c, &out.source)
     else:
@@ -134,42 +145,82 @@ cdef uint32_t _by_model(const Learned* model, const float* q_values, const Paths
     return c.mask[kept]
 
 
-cdef uint32_t _by_set(const Learned* model, const Situation* situation, const Paths* paths,
-                      const Demand* demand, const Demand* binding, Candidates* c, int* source) noexcept nogil:
-    """The open candidate of the greatest value among those planned to take no longer than the cap."""
+cdef bint _by_set(const Chooser* chooser, const Situation* situation, const Paths* paths,
+                  const Demand* demand, const Demand* binding, Candidates* c, int* turn,
+                  Choice* out) noexcept nogil:
+    """Choose the open candidate of the greatest value within the cap; False: a value is not finite."""
+    cdef const Learned* model = chooser.model
     cdef Features features
-    cdef float values[MAX_CANDIDATES]
-    cdef bint only_meeting
+    cdef const float* values = out.valued.values
+    cdef bint only_meeting, idle
     cdef double most_s
-    cdef int k, best = -1, free = -1, fastest
+    cdef int k, fastest, best = -1, free = -1
     enumerate_sets(paths, binding, c)
-    fastest = least_completion(c)
+    out.mask = c.mask[0]
     if c.count == 1:
-        return c.mask[0]
+        return True
     # The network sees a deadline that closes nothing, too.
     assemble_features(situation, paths, demand, c, &features)
     model.set_forward(model.set_net, features.streams, features.n_streams, features.context,
-                      features.candidates, features.members, c.count, values)
-    only_meeting = any_candidate_meets(c)
-    most_s = INFINITY
-    # Nobody is in flight, and hardly anybody is to be expected while the task is.
-    if situation.in_flight == 0.0 and c.completion_s[fastest] <= _IDLE_ARRIVALS * features.gap_s \
-            or situation.workload.count == 0:
-        most_s = 1.25 * c.completion_s[fastest]
+                      features.candidates, features.members, c.count, out.valued.values)
     for k in range(c.count):
         if not isfinite(values[k]):
-            source[0] = ITP_GUARD
-            return c.mask[fastest]
+            return False
+    out.valued.count = c.count
+    fastest = least_completion(c)
+    only_meeting = any_candidate_meets(c)
+    # Nobody is in flight, and hardly anybody is to be expected while the task is.
+    idle = situation.workload.count == 0 or (
+        situation.in_flight == 0.0
+        and c.completion_s[fastest] <= model.limits.idle_arrivals * features.gap_s)
+    most_s = c.completion_s[fastest] * (model.limits.idle_factor if idle else model.limits.factor)
+    for k in range(c.count):
         if c.meets[k] or not only_meeting:
             if free < 0 or values[k] > values[free]:
                 free = k
-            if c.completion_s[k] <= most_s and (best < 0 or values[k] > values[best]):
+            # Not "longer than": what is infinitely long on every candidate is within the cap.
+            if not c.completion_s[k] > most_s and (best < 0 or values[k] > values[best]):
                 best = k
-    if best < 0:
-        best = fastest
-    if best != free:
-        source[0] = ITP_GUARD
-    return c.mask[best]
+    # Without an end where nothing is known to move, and of which the fastest may be closed.
+    out.mask = c.mask[best if best >= 0 else fastest]
+    if model.ranges != NULL and not _supports(model.ranges, &features):
+        out.valued.unsupported = True
+        if idle:
+            out.mask = c.mask[fastest]
+        else:
+            out.mask = _by_rule(chooser.policy, paths, binding, c, turn, &out.split)
+    if out.mask != c.mask[free]:
+        out.source = ITP_GUARD
+    return True
+
+
+cdef inline bint _outside(const float* x, const float* low, const float* high, int n) noexcept nogil:
+    cdef int i
+    cdef bint outside = False
+    for i in range(n):
+        outside |= not ((x[i] >= low[i]) & (x[i] <= high[i]))
+    return outside
+
+
+cdef bint _supports(const Ranges* ranges, const Features* features) noexcept nogil:
+    """Whether every input is within what the model was trained on."""
+    cdef bint outside = _outside(features.context, ranges.context_low, ranges.context_high, CONTEXT_FEATURES)
+    cdef int i
+    for i in range(features.n_streams):
+        outside |= _outside(features.streams + i * STREAM_FEATURES, ranges.stream_low, ranges.stream_high,
+                            STREAM_FEATURES)
+    for i in range(features.n_candidates):
+        outside |= _outside(features.candidates + i * CANDIDATE_FEATURES, ranges.candidate_low,
+                            ranges.candidate_high, CANDIDATE_FEATURES)
+    return not outside
+
+
+cdef Limits default_limits() noexcept nogil:
+    cdef Limits limits
+    limits.idle_arrivals = 0.1
+    limits.idle_factor = 1.25
+    limits.factor = INFINITY
+    return limits
 
 
 cdef int _guarded(const Learned* model, const Candidates* c, bint any_meets, int chosen) noexcept nogil:
@@ -283,3 +334,80 @@ cdef class Guard:
     def rule(self):
         """Its name."""
         return _POLICIES[self.policy]
+
+
+@cython.final
+cdef class Cap:
+    """How much longer than the fastest candidate a set model may plan.
+
+    Parameters
+    ----------
+    idle_arrivals : float
+        A host is idle while nothing is in flight and no more tasks than this are expected to arrive until the
+        task is through on the fastest candidate; and before its first task.
+    idle_factor : float
+        At least 1: on an idle host, so many times the least planned time; infinite: no cap.
+    factor : float
+        The same elsewhere.
+    """
+
+    def __cinit__(self, *, idle_arrivals=0.1, idle_factor=1.25, factor=INFINITY):
+        self.limits.idle_arrivals = real_between("idle_arrivals", idle_arrivals, 0.0, 1e9, "0 to 1e9")
+        self.limits.idle_factor = _factor("idle_factor", idle_factor)
+        self.limits.factor = _factor("factor", factor)
+
+    @property
+    def idle_arrivals(self):
+        """Tasks expected while one is under way, at most, on a host that is idle."""
+        return self.limits.idle_arrivals
+
+    @property
+    def idle_factor(self):
+        """Planned time over the least, at most, on an idle host."""
+        return self.limits.idle_factor
+
+    @property
+    def factor(self):
+        """Planned time over the least, at most, elsewhere."""
+        return self.limits.factor
+
+
+cdef double _factor(str name, object given) except -1.0:
+    return INFINITY if given == INFINITY else real_between(name, given, 1.0, 1e9, "1 to 1e9, or infinity")
+
+
+@cython.final
+cdef class Support:
+    """The inputs that a set model was trained on; outside of them, and a margin, the rule decides.
+
+    Parameters
+    ----------
+    streams, context, candidates : array_like
+        float32[12, 2], [22, 2] and [10, 2]: least and greatest value of every input in training. The margin
+        is a tenth of the range on either side, and 0.02 at least.
+
+    Raises
+    ------
+    ValueError
+        A shape is another one, or a range is not finite or descends.
+    """
+
+    def __cinit__(self, streams, context, candidates):
+        _widen("streams", streams, STREAM_FEATURES, self.ranges.stream_low, self.ranges.stream_high)
+        _widen("context", context, CONTEXT_FEATURES, self.ranges.context_low, self.ranges.context_high)
+        _widen("candidates", candidates, CANDIDATE_FEATURES, self.ranges.candidate_low,
+               self.ranges.candidate_high)
+
+
+cdef int _widen(str name, object given, int n, float* low, float* high) except -1:
+    cdef const double[:, ::1] ranges = as_array(name, given, "f", np.float64, (n, 2))
+    cdef double margin
+    cdef int i
+    for i in range(n):
+        if not (isfinite(ranges[i, 0]) and isfinite(ranges[i, 1]) and ranges[i, 0] <= ranges[i, 1]):
+            raise ValueError(f"{name}[{i}] = {ranges[i, 0]}, {ranges[i, 1]}: expected finite, least first")
+        margin = _MARGIN * (ranges[i, 1] - ranges[i, 0])
+        margin = margin if margin > _LEAST_MARGIN else _LEAST_MARGIN
+        low[i] = <float>(ranges[i, 0] - margin)
+        high[i] = <float>(ranges[i, 1] + margin)
+    return 0

@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from itp._core.alloc cimport Rule
 from itp._core.calibration cimport Reliability
 from itp._core.choose cimport Deadlines, Learned
-from itp._core.decision cimport Plan
+from itp._core.decision cimport Plan, Valued
 from itp._core.features cimport Situation
 from itp._core.heuristic cimport Policy
 from itp._core.reward cimport Outcome, Terms
@@ -55,8 +55,10 @@ ctypedef struct Core:
     Rng rng
     Terms weights               # of the reward's terms
     Counters counters
+    uint64_t unsupported        # decisions whose inputs were outside of the model's ranges
     Reliability reliability
     Times times
+    Valued valued               # what a set model made of the decision made last
 
 
 # Decide for plan.demand: all of the plan is filled in, its chunks are in the ledger, and the task is in the

@@ -44,6 +44,8 @@ cdef Status decide_task(Core* core, Plan* plan) noexcept nogil:
     cdef Status status = observe_task(core, plan, &situation)
     if status != ITP_OK:
         return status
+    if model != NULL and model.set_forward != NULL:
+        return settle_task(core, model, ITP_NATIVE, NULL, &situation, plan)
     if model == NULL or model.forward == NULL:
         return settle_task(core, NULL, ITP_HEURISTIC, NULL, &situation, plan)
     model.forward(model.net, plan.state, q_values)
@@ -100,11 +102,14 @@ cdef Status settle_task(Core* core, const Learned* model, int source, const floa
     choose(&chooser, source, q_values, situation, &plan.paths, &plan.demand, &core.turn, &draw, &choice)
     plan.action_mask = choice.mask
     plan.source = choice.source
-    plan.has_q = choice.by_model
+    plan.has_q = choice.by_model and q_values != NULL
     plan.explored = choice.explored
     plan.propensity = choice.propensity
-    if choice.by_model:
+    if plan.has_q:
         memcpy(plan.q_values, q_values, sizeof(plan.q_values))
+    core.valued.count = choice.valued.count
+    core.valued.unsupported = choice.valued.unsupported
+    memcpy(core.valued.values, choice.valued.values, choice.valued.count * sizeof(float))
     for i in range(net.n_streams):
         success_rate[i] = net.streams[i].success_rate
     split_task(plan, <Rule>choice.split, success_rate)
@@ -122,6 +127,7 @@ cdef Status settle_task(Core* core, const Learned* model, int source, const floa
     workload_add(&net.workload, <double>plan.demand.size_bytes, plan.observed_s)
     plan.in_ledger = True
     _count(core, plan, 1)
+    core.unsupported += choice.valued.unsupported
     if net.clock == NULL:
         _time(&core.times, monotonic_s() - plan.observed_s)
     return ITP_OK
@@ -130,7 +136,7 @@ cdef Status settle_task(Core* core, const Learned* model, int source, const floa
 cdef void _count(Core* core, const Plan* plan, int sign) noexcept nogil:
     """Count a decision (1), or take it back (-1)."""
     core.counters.decisions += sign
-    core.counters.by_model += sign * plan.has_q
+    core.counters.by_model += sign * (plan.source != ITP_HEURISTIC)
     core.counters.guarded += sign * (plan.source == ITP_GUARD)
     core.counters.explored += sign * plan.explored
     core.counters.infeasible += sign * (not plan.feasible)

@@ -1,10 +1,11 @@
 # The fast path for Python: Task in, Decision out.
 from itp._core.calibration cimport Calibration
-from itp._core.choose cimport Guard, Learned
+from itp._core.choose cimport Cap, Guard, Learned, Support
 from itp._core.decide cimport Core, Status
 from itp._core.decision cimport Decision
 from itp._core.qnet cimport QNet
 from itp._core.reward cimport RewardWeights
+from itp._core.setnet cimport SetNet
 from itp._core.state cimport NetworkState
 from itp._core.task cimport Task
 from itp._core.workload cimport Workload
@@ -14,9 +15,13 @@ from itp._core.workload cimport Workload
 cdef class Served:
     cdef Learned learned
     cdef readonly str version
-    cdef readonly QNet net              # None: onnxruntime computes, in a Slot
+    cdef readonly QNet net              # one of these two computes; None: onnxruntime does, in a Slot
+    cdef readonly SetNet set_net
     cdef readonly Calibration calibration
     cdef readonly Guard guard
+    cdef readonly Cap cap
+    cdef readonly Support support
+    cdef readonly dict preferences      # of a set model, by name
     cdef object make_slot
     cdef object run_batch               # None: a batch is computed state by state
     cdef object on_failure
@@ -43,12 +48,14 @@ cdef class Decider:
     cdef readonly NetworkState network
     cdef readonly RewardWeights weights
     cdef readonly Served served         # the one owner of the model in use; None: the heuristic decides
+    cdef object _prefer                 # a name or a number
     cdef Decision last                  # its next state is the next decision's
 
     cdef Decision _decide(self, Task task)
     cdef Decision _begin(self, Task task)
     cdef int _check(self, Status status, Task task) except -1
     cdef int _finish(self, Decision d, Served served) except -1
+    cdef double _preference(self, Served served) except -1.0
     cdef Decision _by_runtime(self, Decision d, Served served)
 
 

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 import numpy as np
@@ -6,14 +6,16 @@ import numpy.typing as npt
 from typing_extensions import Self, disjoint_base
 
 from itp._core.calibration import Calibration
-from itp._core.choose import Guard
+from itp._core.choose import Cap, Guard, Support
 from itp._core.decision import Decision
 from itp._core.qnet import QNet
 from itp._core.reward import RewardWeights
+from itp._core.setnet import SetNet
 from itp._core.state import NetworkState
 from itp._core.task import Task
 
 STATE_DIM: int
+PREFERENCES: dict[str, float]
 
 @final
 class Slot:
@@ -29,21 +31,35 @@ class Served:
         version: str,
         *,
         net: QNet | None = None,
+        set_net: SetNet | None = None,
         make_slot: Callable[[], Slot] | None = None,
         run_batch: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]] | None = None,
         on_failure: Callable[[Exception], object] | None = None,
         calibration: Calibration | None = None,
         guard: Guard | None = None,
         hard_deadlines: bool = False,
+        cap: Cap | None = None,
+        support: Support | None = None,
+        preferences: Mapping[str, float] | None = None,
     ) -> Self: ...
     @property
     def version(self) -> str: ...
     @property
     def net(self) -> QNet | None: ...
     @property
+    def set_net(self) -> SetNet | None: ...
+    @property
     def calibration(self) -> Calibration | None: ...
     @property
     def guard(self) -> Guard | None: ...
+    @property
+    def cap(self) -> Cap | None: ...
+    @property
+    def support(self) -> Support | None: ...
+    @property
+    def preferences(self) -> dict[str, float]: ...
+    @property
+    def schema(self) -> int: ...
     @property
     def hard_deadlines(self) -> bool: ...
     @property
@@ -65,6 +81,7 @@ class Decider:
         seed: int | None = None,
         min_chunk_bytes: int = 65536,
         weights: RewardWeights | None = None,
+        prefer: str | float = "balanced",
     ) -> Self: ...
     @property
     def network(self) -> NetworkState: ...
@@ -78,8 +95,15 @@ class Decider:
     def epsilon(self) -> float: ...
     @property
     def min_chunk_bytes(self) -> int: ...
+    @property
+    def prefer(self) -> str | float: ...
+    @prefer.setter
+    def prefer(self, given: str | float) -> None: ...
+    @property
+    def preference(self) -> float: ...
     def serve(self, served: Served) -> None: ...
     def decide(self, task: Task) -> Decision: ...
+    def features(self, task: Task) -> dict[str, npt.NDArray[Any]]: ...
     def mark(self) -> Mark: ...
     def retract(self, decisions: list[Decision], before: Mark) -> None: ...
     def report(

@@ -4,6 +4,7 @@ A decision by the heuristic or the compiled forward pass keeps the GIL from star
 make it wait, or change what it reads. It allocates nothing but the Decision, which comes from a free list.
 """
 cimport cython
+from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memset
 
 import os
@@ -17,10 +18,13 @@ from itp._core.choose cimport (
     MODEL_STATE,
     MODEL_STREAMS,
     N_ACTIONS,
+    Cap,
     Guard,
     Learned,
+    Support,
     deadline_closes,
     deadlines_of,
+    default_limits,
 )
 from itp._core.decide cimport (
     ITP_NO_MEMORY,
@@ -34,13 +38,21 @@ from itp._core.decide cimport (
     retract_task,
     settle_task,
 )
-from itp._core.decision cimport ITP_ONNXRUNTIME, Decision, new_decision
-from itp._core.features cimport Situation
-from itp._core.heuristic cimport default_policy
+from itp._core.decision cimport ITP_HEURISTIC, ITP_ONNXRUNTIME, Decision, new_decision
+from itp._core.features cimport (
+    CANDIDATE_FEATURES,
+    CONTEXT_FEATURES,
+    STREAM_FEATURES,
+    Features,
+    Situation,
+    assemble_features,
+)
+from itp._core.heuristic cimport Candidates, default_policy, enumerate_sets
 from itp._core.order cimport ServiceOrder
 from itp._core.qnet cimport QNet
 from itp._core.reward cimport Outcome, RewardWeights
 from itp._core.rng cimport rng_seed
+from itp._core.setnet cimport SetNet
 from itp._core.state cimport Network, NetworkState, network_unix_s, popcount
 from itp._core.task cimport Task
 
@@ -49,6 +61,7 @@ from itp._util.messages import brief
 from itp.errors import ClosedError, ModelError, NoStreamError, OutcomeError
 
 STATE_DIM = MODEL_STATE
+PREFERENCES = {"typical": 0.0, "balanced": 0.5, "bulk": 1.0}
 
 
 @cython.final
@@ -100,6 +113,8 @@ cdef class Served:
         Decisions made with the model carry it.
     net : QNet, optional
         The compiled forward pass: 20 inputs, 15 outputs. Without it, onnxruntime computes, in Slots.
+    set_net : SetNet, optional
+        The compiled forward pass of a set model, schema 2.
     make_slot : callable, optional
         Returns a new Slot; called whenever no idle one is left.
     run_batch : callable, optional
@@ -111,17 +126,23 @@ cdef class Served:
     guard : Guard, optional
     hard_deadlines : bool
         Actions that are planned to miss a deadline are to be closed while another one meets it.
+    cap : Cap, optional
+        How much longer than the fastest candidate a set model may plan; without, ``Cap()``.
+    support : Support, optional
+        The inputs that a set model was trained on; without, it decides by any.
+    preferences : mapping of str to float, optional
+        What the names of preferences stand for with this set model; without, ``PREFERENCES``.
 
     Notes
     -----
     Thread safety: immutable, but for the idle Slots, each of which one thread uses at a time.
     """
 
-    def __cinit__(self, str version not None, *, QNet net=None, make_slot=None, run_batch=None,
-                  on_failure=None, Calibration calibration=None, Guard guard=None,
-                  bint hard_deadlines=False):
-        if (net is None) == (make_slot is None):
-            raise ValueError("either net or make_slot must be given")
+    def __cinit__(self, str version not None, *, QNet net=None, SetNet set_net=None, make_slot=None,
+                  run_batch=None, on_failure=None, Calibration calibration=None, Guard guard=None,
+                  bint hard_deadlines=False, Cap cap=None, Support support=None, preferences=None):
+        if [net, set_net, make_slot].count(None) != 2:
+            raise ValueError("either net, set_net or make_slot must be given")
         if net is not None:
             inputs, *_, outputs = net.widths
             if (inputs, outputs) != (STATE_DIM, N_ACTIONS):
@@ -129,16 +150,27 @@ cdef class Served:
                                  f"expected {STATE_DIM} and {N_ACTIONS}")
         self.version = version
         self.net = net
+        self.set_net = set_net
         self.make_slot = make_slot
         self.run_batch = run_batch
         self.on_failure = on_failure
         self.calibration = calibration
         self.guard = guard
         self.idle = []
-        self.learned.forward = NULL
+        self.cap = cap
+        self.support = support
+        self.preferences = {name: real_between(name, number, 0.0, 1.0, "from 0 to 1")
+                            for name, number in (PREFERENCES | (preferences or {})).items()}
+        memset(&self.learned, 0, sizeof(self.learned))
         if net is not None:
             self.learned.forward = net.forward
             self.learned.net = &net.net
+        if set_net is not None:
+            self.learned.set_forward = set_net.forward
+            self.learned.set_net = &set_net.net
+        self.learned.limits = default_limits() if cap is None else cap.limits
+        self.learned.ranges = NULL if support is None else &support.ranges
+        self.learned.balanced = self.preferences["balanced"]
         self.learned.tables = NULL if calibration is None else &calibration.tables
         self.learned.hard_deadlines = hard_deadlines
         self.learned.has_guard = guard is not None
@@ -155,9 +187,14 @@ cdef class Served:
         return bool(self.learned.hard_deadlines)
 
     @property
+    def schema(self):
+        """1: Q-values of the 15 actions of four streams. 2: values of sets of 1 to 16 streams."""
+        return 1 if self.set_net is None else 2
+
+    @property
     def engine(self):
-        """What computes the Q-values: "native" or "onnxruntime"."""
-        return "onnxruntime" if self.net is None else "native"
+        """What computes its answers: "native" or "onnxruntime"."""
+        return "native" if self.make_slot is None else "onnxruntime"
 
     def q_values(self, states):
         """Q-values float32[n, 15] of states float32[n, 20]: to the bit what a decision sees in each state.
@@ -166,8 +203,13 @@ cdef class Served:
         ------
         ModelError
             onnxruntime computes, and fails.
+        ValueError
+            It is a set model.
         """
         cdef Slot slot
+        if self.set_net is not None:
+            raise ValueError(f"{self.version} has schema 2: it has no Q-values of states; "
+                             "Decision.values has a decision's values")
         if self.net is not None:
             return self.net(states)
         try:
@@ -212,6 +254,8 @@ cdef class Decider:
         a stream of its own, which follows from the generator's state and from the number of the fork.
     min_chunk_bytes : int
     weights : RewardWeights
+    prefer : {"typical", "balanced", "bulk"} or float
+        What a set model decides for; see ``prefer``.
 
     Notes
     -----
@@ -220,7 +264,8 @@ cdef class Decider:
     """
 
     def __cinit__(self, NetworkState network not None, *, policy=None, epsilon=0.0, hard_deadlines=None,
-                  seed=None, min_chunk_bytes=LEAST_CHUNK_BYTES, RewardWeights weights=None):
+                  seed=None, min_chunk_bytes=LEAST_CHUNK_BYTES, RewardWeights weights=None,
+                  prefer="balanced"):
         memset(&self.core, 0, sizeof(self.core))
         if policy is None:
             policy = _POLICIES[default_policy(<ServiceOrder>network.net.order)]
@@ -246,6 +291,7 @@ cdef class Decider:
         self.core.weights.completion = self.weights.completion
         self.core.weights.retransmission = self.weights.retransmission
         self.core.policy = _POLICIES.index(policy)
+        self.prefer = prefer
         rng_seed(&self.core.rng, seed)
 
     def __reduce__(self):
@@ -266,19 +312,54 @@ cdef class Decider:
         """A stream whose share would be smaller is left out."""
         return self.core.min_chunk_bytes
 
+    @property
+    def prefer(self):
+        """What a set model decides for: a name, or a number from 0 to 1.
+
+        0, "typical": that most tasks are fast for their size. 1, "bulk": that the mean completion time is
+        short, so that large tasks count. "balanced" is between. A model's metadata may say which number a
+        name stands for; elsewhere it is 0, 0.5 or 1.
+        """
+        return self._prefer
+
+    @prefer.setter
+    def prefer(self, given):
+        expected = "'typical', 'balanced', 'bulk', or a number from 0 to 1"
+        if isinstance(given, (bool, np.bool_)):
+            raise TypeError(f"prefer = {given!r}: expected {expected}")
+        if not isinstance(given, str):
+            real_between("prefer", given, 0.0, 1.0, expected)
+        elif given not in PREFERENCES:
+            raise ValueError(f"prefer = {given!r}: expected {expected}")
+        self._prefer = given
+        self.core.preference = self._preference(self.served)
+
+    @property
+    def preference(self):
+        """The number that ``prefer`` comes to with the model in use."""
+        return self.core.preference
+
+    cdef double _preference(self, Served served) except -1.0:
+        if not isinstance(self._prefer, str):
+            return self._prefer
+        return (PREFERENCES if served is None else served.preferences)[self._prefer]
+
     def serve(self, Served served not None):
         """Decide by this model from the next decision on.
 
         Raises
         ------
         ValueError
-            There are not four streams.
+            It is of schema 1, and there are not four streams.
         """
-        if self.core.network.n_streams != MODEL_STREAMS:
-            raise ValueError(f"a model's {N_ACTIONS} actions are those of {MODEL_STREAMS} streams, "
-                             f"not of {self.core.network.n_streams}")
-        # `served` owns what `core` points into. In this order: the next line may free the old model.
+        cdef double preference = self._preference(served)
+        if served.schema == 1 and self.core.network.n_streams != MODEL_STREAMS:
+            raise ValueError(f"{served.version} is of schema 1: its {N_ACTIONS} actions are those of "
+                             f"{MODEL_STREAMS} streams, not of {self.core.network.n_streams}; "
+                             f"pass n_streams={MODEL_STREAMS}, or a model of schema 2, which serves 1 to 16")
+        # `served` owns what `core` points into. In this order: the last line may free the old model.
         self.core.model = &served.learned
+        self.core.preference = preference
         self.served = served
 
     # --- deciding ---
@@ -299,11 +380,42 @@ cdef class Decider:
         cdef Decision d = self._begin(task)
         # Read after what may run code of others (a collection, when the Decision is made).
         cdef Served served = self.served
-        if served is not None and served.net is None:
+        if served is not None and served.make_slot is not None:
             return self._by_runtime(d, served)
         self._check(decide_task(&self.core, &d.plan), task)
         self._finish(d, served)
         return d
+
+    def features(self, Task task not None):
+        """What a set model would see if it decided for a task now; nothing is changed.
+
+        Returns
+        -------
+        dict of str to ndarray
+            float32 ``streams`` [m, 12] of the streams that are up, ``context`` [22], ``candidates`` [k, 10];
+            uint32 ``members`` [k], bit masks over these streams, and ``masks`` [k] over all.
+
+        Raises
+        ------
+        NoStreamError
+            Too few streams are up.
+        """
+        cdef Decision d = self._begin(task)
+        cdef Situation situation
+        cdef Candidates c
+        cdef Features found
+        self._check(observe_task(&self.core, &d.plan, &situation), task)
+        enumerate_sets(&d.plan.paths, &d.plan.demand, &c)
+        assemble_features(&situation, &d.plan.paths, &d.plan.demand, &c, &found)
+        streams = np.array(<float[:found.n_streams * STREAM_FEATURES]>found.streams)
+        candidates = np.array(<float[:c.count * CANDIDATE_FEATURES]>found.candidates)
+        return {
+            "streams": streams.reshape(-1, STREAM_FEATURES),
+            "context": np.array(<float[:CONTEXT_FEATURES]>found.context),
+            "candidates": candidates.reshape(-1, CANDIDATE_FEATURES),
+            "members": np.array(<uint32_t[:c.count]>found.members),
+            "masks": np.array(<uint32_t[:c.count]>c.mask),
+        }
 
     cdef Decision _begin(self, Task task):
         cdef Decision d = new_decision()
@@ -331,9 +443,12 @@ cdef class Decider:
     cdef int _finish(self, Decision d, Served served) except -1:
         """What a settled decision holds beyond its plan; the one before gets its next state."""
         cdef const Learned* model = NULL
-        if d.plan.has_q:
+        if d.plan.source != ITP_HEURISTIC:
             d.model_version = served.version
             model = &served.learned
+        d.valued.count = self.core.valued.count
+        d.valued.unsupported = self.core.valued.unsupported
+        memcpy(d.valued.values, self.core.valued.values, d.valued.count * sizeof(float))
         d.hard_deadline = deadline_closes(model, self.core.policy, self.core.network.order,
                                           self.core.deadlines)
         if self.last is not None:
@@ -390,6 +505,7 @@ cdef class Decider:
         for decision in decisions:
             if decision.network is self.network and decision.plan.in_ledger:
                 retract_task(&self.core, &decision.plan)
+                self.core.unsupported -= decision.valued.unsupported
                 decision.reported = True
         # Unless another thread has decided since, the next state of the one before is not known yet.
         if decisions and self.last is decisions[len(decisions) - 1]:
@@ -432,7 +548,7 @@ cdef class Decider:
 
     def counts(self):
         """The counters, by name."""
-        return dict(self.core.counters)
+        return {**self.core.counters, "unsupported": self.core.unsupported}
 
     def times(self):
         """How long decisions took: (tuple of counts, sum in seconds); see ``decide.time_edges_s``."""

@@ -40,8 +40,16 @@ cdef extern from "itp.h" nogil:
         const void* owner           # the C decider that made it
 
 
+# What a set model made of the candidates that enumerate_sets lists, in that order.
+ctypedef struct Valued:
+    int count                   # 0: it was not asked
+    bint unsupported            # an input was outside of its ranges: the rule decided
+    float values[63]
+
+
 cdef class Decision:
     cdef Plan plan
+    cdef Valued valued          # by a set model
     cdef float state_next[68]
     cdef bint has_next
     cdef readonly bint hard_deadline
@@ -51,6 +59,8 @@ cdef class Decision:
     cdef NetworkState network
     cdef readonly Task task
     cdef readonly str model_version
+
+    cdef object _value(self, uint32_t mask)
 
 
 # An empty one, to be filled in by whoever decides.

@@ -5,7 +5,7 @@ from libc.stdint cimport uint32_t
 
 import numpy as np
 
-from itp._core.heuristic cimport Candidates, enumerate_candidates
+from itp._core.heuristic cimport EXHAUSTIVE_STREAMS, Candidates, enumerate_candidates, enumerate_sets
 from itp._core.state cimport Paths, network_release, popcount
 
 
@@ -71,13 +71,17 @@ cdef class Decision:
         Number of the chosen set of streams; of the set's streams, one whose share fell under the
         minimum chunk is not in `stream_ids`.
     q_value : float or None
+        The model's value of that set, greater is better; None where no model decided, or it was not asked.
+    unsupported : bool
+        The model was trained on no such case: the rule decided.
     explored : bool
         Drawn at random by epsilon-greedy exploration.
     propensity : float
         Probability with which this action was taken.
     source : str
         "native" (the compiled forward pass), "onnxruntime", "heuristic", or "guard": the model's action was
-        planned to take so much longer than the best rule's that the rule's was taken.
+        planned to take so much longer than the best rule's that the rule's was taken, or the model was
+        trained on no such case.
     model_version : str or None
     state, next_state : numpy.ndarray
         float32[4n + 4]; `next_state` is None until the next decision.
@@ -97,6 +101,7 @@ cdef class Decision:
             raise TypeError("a Decision is made by TaskPartitioner.partition_task, not by hand")
         # Without a ledger entry there is nothing to give back in __dealloc__.
         self.plan.in_ledger = False
+        self.valued.count = 0
 
     def __reduce__(self):
         raise TypeError("a Decision cannot be pickled or copied: its outcome is reported once; see as_dict()")
@@ -158,9 +163,40 @@ cdef class Decision:
 
     @property
     def q_value(self):
-        if not self.plan.has_q:
+        return self._value(self.plan.action_mask)
+
+    @property
+    def values(self):
+        """The model's value of every set of streams that it was asked for: a dict by stream ids.
+
+        Greater is better. A model of schema 1 gives all 15 actions its Q-values, a set model the sets whose
+        streams all keep a chunk of the minimum size. None where no model decided.
+        """
+        cdef Candidates c
+        cdef int k
+        if self.plan.has_q:
+            return {members(mask): self._value(mask) for mask in range(1, 1 << self.plan.paths.n)}
+        if self.valued.count == 0:
             return None
-        return self.plan.q_values[action_of_mask(self.plan.action_mask, self.plan.paths.n)]
+        enumerate_sets(&self.plan.paths, &self.plan.demand, &c)
+        return {members(c.mask[k]): self.valued.values[k] for k in range(self.valued.count)}
+
+    @property
+    def unsupported(self):
+        return bool(self.valued.unsupported)
+
+    cdef object _value(self, uint32_t mask):
+        """The model's value of a set of streams, or None."""
+        cdef Candidates c
+        cdef int k
+        if self.plan.has_q:
+            return self.plan.q_values[action_of_mask(mask, self.plan.paths.n)]
+        if self.valued.count > 0:
+            enumerate_sets(&self.plan.paths, &self.plan.demand, &c)
+            for k in range(self.valued.count):
+                if c.mask[k] == mask:
+                    return self.valued.values[k]
+        return None
 
     @property
     def state(self):
@@ -181,11 +217,14 @@ cdef class Decision:
         """
         cdef Candidates c
         cdef int k
-        enumerate_candidates(&self.plan.paths, &self.plan.demand, &c)
+        if self.valued.count > 0 and self.plan.paths.n > EXHAUSTIVE_STREAMS:
+            enumerate_sets(&self.plan.paths, &self.plan.demand, &c)
+        else:
+            enumerate_candidates(&self.plan.paths, &self.plan.demand, &c)
+        values = self.values or {}
         return [
-            (members(c.mask[k]), c.completion_s[k], bool(c.whole[k]), bool(c.meets[k]),
-             self.plan.q_values[action_of_mask(c.mask[k], self.plan.paths.n)] if self.plan.has_q else None)
-            for k in range(c.count)
+            (streams, c.completion_s[k], bool(c.whole[k]), bool(c.meets[k]), values.get(streams))
+            for k, streams in enumerate([members(c.mask[k]) for k in range(c.count)])
         ]
 
     def paths(self):
@@ -205,6 +244,7 @@ cdef class Decision:
             "expected_time_s": self.expected_time_s,
             "expected_time_interval_s": self.expected_time_interval_s, "confidence": self.confidence,
             "feasible": self.feasible, "action": self.action, "q_value": self.q_value,
+            "unsupported": self.unsupported,
             "explored": self.explored, "propensity": self.propensity, "source": self.source,
             "model_version": self.model_version, "decided_at_s": self.decided_at_s,
         }

@@ -40,6 +40,9 @@ log = logging.getLogger("itp")
 
 MAX_METADATA_BYTES = 16 * 2**20
 VARIANT = "-srpt"
+DEFAULT_MODEL = "set_v2"
+"""The shipped model that the name "default" stands for: any number of streams, both service orders."""
+
 SHIPPED = Path(__file__).parent / "shipped"
 
 
@@ -118,7 +121,7 @@ def find_model(model: str | os.PathLike[str], service_order: str = "fifo") -> Pa
     """
     if not isinstance(model, (str, os.PathLike)):
         raise TypeError(f"model must be a shipped name, a path or None; got {model!r}")
-    path = Path(model)
+    path = Path(DEFAULT_MODEL if model == "default" else model)
     given = brief(repr(os.fspath(model)))
     try:
         if path.suffix != ".onnx" and (SHIPPED / f"{path}.onnx").is_file():

@@ -42,15 +42,15 @@ class Cap:
 
     Attributes
     ----------
-    idle_load : float
-        Offered load over capacity below which a host without tasks in flight counts as idle.
+    idle_arrivals : float
+        Tasks expected to arrive before one is through, at most, on a host that counts as idle.
     idle_factor : float
         On an idle host.
     factor : float
         Elsewhere.
     """
 
-    idle_load: float
+    idle_arrivals: float
     idle_factor: float
     factor: float
 
@@ -148,14 +148,14 @@ def preferences(metadata: dict[str, Any], where: str) -> Preferences:
 
 
 def cap(metadata: dict[str, Any], where: str) -> Cap | None:
-    """The cap on planned times: ``{"idle_load": ..., "idle_factor": ..., "factor": ...}``."""
+    """The cap on planned times: ``{"idle_arrivals": ..., "idle_factor": ..., "factor": ...}``."""
     given = metadata.get("cap")
     if given is None:
         return None
     place = f"{where}: cap"
-    _keys(given, ("idle_load", "idle_factor", "factor"), place)
+    _keys(given, ("idle_arrivals", "idle_factor", "factor"), place)
     return Cap(
-        _number(given["idle_load"], 0.0, 1e9, f"{place}: idle_load"),
+        _number(given["idle_arrivals"], 0.0, 1e9, f"{place}: idle_arrivals"),
         _number(given["idle_factor"], 1.0, 1e9, f"{place}: idle_factor"),
         _number(given["factor"], 1.0, 1e9, f"{place}: factor"),
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from itp._core.choose import Cap, Support
 from itp._core.decider import Served
 from itp._util.messages import brief
 from itp.models.onnxruntime import bound_slot, run_batch
@@ -21,23 +23,27 @@ def serve(model: Model) -> Served:
 
     The compiled forward pass needs no session: that is freed with `model`.
     """
-    if model.net is None and model.why_not_native is not None:
+    if model.why_not_native is not None:
         log.warning("%s: served by onnxruntime: %s", model.path, model.why_not_native)
     if model.why_one_by_one is not None:
         log.warning("%s: batches are computed state by state: %s", model.path, model.why_one_by_one)
-    computed_by: dict[str, Any] = {"net": model.net}
-    if model.net is None:
+    computed_by: dict[str, Any] = {"net": model.net, "set_net": model.set_net}
+    if model.net is None and model.set_net is None:
         computed_by = {
             "make_slot": partial(bound_slot, model.session),
             "run_batch": None if model.why_one_by_one is not None else partial(run_batch, model.session),
             "on_failure": partial(_log_failure, model.version),
         }
+    support = model.support
     return Served(
         model.version,
         **computed_by,
         calibration=model.calibration,
         guard=model.guard,
         hard_deadlines=model.hard_deadlines,
+        cap=None if model.cap is None else Cap(**asdict(model.cap)),
+        support=None if support is None else Support(support.streams, support.context, support.candidates),
+        preferences=asdict(model.preferences),
     )
 
 

@@ -31,6 +31,7 @@ from itp._core.choose cimport (
     Learned,
     choose,
     deadlines_of,
+    default_limits,
 )
 from itp._core.choose cimport explore as explore_around
 from itp._core.sim.rivals cimport choose_for
@@ -319,6 +320,7 @@ cdef class Batch:
         if net is not None:
             model.set_forward = net.forward
             model.set_net = &net.net
+            model.limits = default_limits()
             chooser.model = model
         chooser.policy = default_policy(<ServiceOrder>self.setting.order)
         chooser.order = self.setting.order
