@@ -12,10 +12,12 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import itp
 from itp_overhead import dense_chain
+from set_models import set_file
 
 pytestmark = pytest.mark.core
 
@@ -174,11 +176,12 @@ int check(const itp_api *api, const itp_model *model)
 """
 
 
-def library(folder, source, *flags):
+def library(folder, source, *flags, include=None):
     (folder / "source.c").write_text(source)
     built = folder / "source.so"
     warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers"]
-    command = [COMPILER, "-std=gnu11", "-O1", *warnings, "-shared", "-fPIC", f"-I{itp.get_include()}"]
+    include = itp.get_include() if include is None else include
+    command = [COMPILER, "-std=gnu11", "-O1", *warnings, "-shared", "-fPIC", f"-I{include}"]
     subprocess.run([*command, *flags, folder / "source.c", "-o", built, "-lm"], check=True)
     return ctypes.CDLL(os.fspath(built))
 
@@ -191,11 +194,32 @@ def test_every_function_of_the_table(tmp_path):
     assert check(itp.c_api(), model.address) == 0, "the line of the source above that failed"
 
 
+@pytest.fixture
+def version_1(tmp_path):
+    """A folder with the header that code of version 1 was compiled with."""
+    folder = tmp_path / "v1"
+    folder.mkdir()
+    shutil.copy(Path(__file__).with_name("itp_v1.h"), folder / "itp.h")
+    return folder
+
+
+@needs_compiler
+def test_code_compiled_for_version_1_works(tmp_path, version_1):
+    check = library(tmp_path, TABLE, include=version_1).check
+    check.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    model = itp.native_model("dqn_v1")
+    assert check(itp.c_api(1), model.address) == 0, "the line of the source above that failed"
+    for wrong in (0, 3, None):
+        with pytest.raises(ValueError, match="version"):
+            itp.c_api(wrong)
+
+
 @needs_compiler
 @pytest.mark.skipif(
     not (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file(), reason="Python.h is not installed"
 )
-def test_the_table_by_the_interpreter(tmp_path):
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_table_by_the_interpreter(tmp_path, version_1, version):
     built = library(
         tmp_path,
         """
@@ -208,11 +232,12 @@ int version(void)
 }
 """,
         f"-I{sysconfig.get_paths()['include']}",
+        include=version_1 if version == 1 else None,
     )
     # In a process that has imported itp, and nothing of its modules.
     code = f"import ctypes, itp; print(ctypes.PyDLL({built._name!r}).version())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout) == (0, "1\n")
+    assert (done.returncode, done.stdout) == (0, f"{version}\n")
 
 
 @needs_compiler
@@ -369,3 +394,96 @@ def test_native_models(tmp_path):
     with pytest.raises(itp.ModelError, match="no model"):
         itp.native_model("nowhere")
     assert (Path(itp.get_include()) / "itp.h").is_file()
+
+
+# Decisions by a set model, and all that came with version 2; returns the line of what is not right.
+SETS = """
+#include "itp.h"
+#include <math.h>
+#include <string.h>
+#define CHECK(what) if (!(what)) return __LINE__
+
+int decide(const itp_api *api, const itp_model *model, int n, double preference, int count, int64_t *chunks,
+           float *values)
+{
+    itp_decider *decider = api->create(n, ITP_SRPT);
+    itp_decision d, before = {.task = {.size_bytes = 1, .priority = 0.5, .deadline_s = 1, .redundancy = 1}};
+    itp_candidates found;
+    uint64_t unsupported = 7;
+    const itp_task good = {.priority = 0.5, .deadline_s = INFINITY, .redundancy = 1};
+    CHECK(api->prefer(NULL, 0.5) == ITP_INVALID && api->prefer(decider, NAN) == ITP_INVALID);
+    CHECK(api->prefer(decider, -0.01) == ITP_INVALID && api->prefer(decider, 1.01) == ITP_INVALID);
+    CHECK(api->decide(decider, &before) == ITP_OK);
+    CHECK(api->candidates(decider, &before, &found) == ITP_OK && found.count == 0 && !found.unsupported);
+    api->drop(decider, &before);
+    api->destroy(decider);
+
+    decider = api->create(n, ITP_SRPT);
+    CHECK(api->serve(decider, model) == ITP_OK);
+    if (preference >= 0)
+        CHECK(api->prefer(decider, preference) == ITP_OK);
+    for (int i = 0; i < n; i++)
+        CHECK(api->update_stream(decider, i, 200.0 / (1 + i), 5.0 + 10.0 * i, NAN, 0.99) == ITP_OK);
+    for (int k = 0; k < count; k++) {
+        memset(&d, 0, sizeof d);
+        d.task = good;
+        d.task.size_bytes = 1000 << k;
+        CHECK(api->decide(decider, &d) == ITP_OK);
+        CHECK(!d.has_q_values && d.source != ITP_HEURISTIC);
+        memcpy(chunks + 16 * k, d.chunk_bytes, sizeof d.chunk_bytes);
+        CHECK(api->candidates(decider, &d, &found) == ITP_OK && !found.unsupported);
+        CHECK(found.count <= ITP_MAX_CANDIDATES);
+        values[k] = NAN;
+        for (int c = 0; c < found.count; c++) {
+            CHECK(isfinite(found.values[c]) && found.planned_s[c] > 0 && found.streams[c] >> n == 0);
+            if (found.streams[c] == d.action_streams)
+                values[k] = found.values[c];
+        }
+        if (k)
+            CHECK(api->candidates(decider, &before, &found) == ITP_INVALID);
+        before = d;
+    }
+    CHECK(api->candidates(NULL, &d, &found) == ITP_INVALID);
+    CHECK(api->candidates(decider, NULL, &found) == ITP_INVALID);
+    CHECK(api->candidates(decider, &d, NULL) == ITP_INVALID);
+    CHECK(api->unsupported(decider, &unsupported) == ITP_OK && unsupported == 0);
+    CHECK(api->unsupported(NULL, &unsupported) == ITP_INVALID);
+    CHECK(api->unsupported(decider, NULL) == ITP_INVALID);
+    api->destroy(decider);
+    return 0;
+}
+"""
+
+
+@needs_compiler
+@pytest.mark.parametrize("n", [1, 2, 4, 7, 16])
+@pytest.mark.parametrize("prefer", [None, 0.0, 1.0])
+def test_a_set_model_decides_in_c_as_in_the_partitioner(tmp_path, n, prefer):
+    run = library(tmp_path, SETS).decide
+    run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_double, ctypes.c_int]
+    run.argtypes += [ctypes.c_void_p, ctypes.c_void_p]
+    path = set_file(tmp_path / "m.onnx", metadata={"preferences": {"typical": 0, "balanced": 0.2, "bulk": 1}})
+    model = itp.native_model(path)
+    chunks, values = np.zeros((20, 16), np.int64), np.zeros(20, np.float32)
+    failed = run(
+        itp.c_api(),
+        model.address,
+        n,
+        -1.0 if prefer is None else prefer,
+        20,
+        chunks.ctypes.data,
+        values.ctypes.data,
+    )
+    assert failed == 0, "the line of the source above that failed"
+    with itp.TaskPartitioner(path, n_streams=n, service_order="srpt", prefer=prefer or 0.2) as p:
+        if prefer is not None:
+            p.prefer = prefer
+        for i in range(n):
+            p.update_stream(i, 200.0 / (1 + i), 5.0 + 10.0 * i, success_rate=0.99)
+        kept = [p.partition_task(itp.Task("t", 1000 << k)) for k in range(20)]
+    # The first decisions see the same; later ones also the time between, which differs.
+    first = {i: kept[0].chunk_sizes[place] for place, i in enumerate(kept[0].stream_ids)}
+    assert {i: chunk for i, chunk in enumerate(chunks[0].tolist()) if chunk} == first
+    if kept[0].q_value is not None:
+        assert values[0] == pytest.approx(kept[0].q_value, abs=1e-3)
+    assert (chunks.sum(axis=1) == [1000 << k for k in range(20)]).all()

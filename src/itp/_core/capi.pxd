@@ -1,5 +1,5 @@
 # The table of functions that `itp.h` declares.
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from itp._core.decide cimport Counters, Status, Times
 from itp._core.decision cimport Plan
@@ -20,6 +20,13 @@ cdef extern from "itp.h" nogil:
         int success
         int64_t retransmitted_bytes
 
+    ctypedef struct itp_candidates:
+        int count
+        bint unsupported
+        uint32_t streams[63]
+        double planned_s[63]
+        float values[63]
+
     ctypedef struct itp_api:
         int version
         itp_decider* (*create)(int n_streams, int service_order) noexcept nogil
@@ -36,3 +43,7 @@ cdef extern from "itp.h" nogil:
         void (*drop)(itp_decider* decider, Plan* decision) noexcept nogil
         int (*figures)(const itp_decider* decider, Counters* counters, Times* times) noexcept nogil
         int (*set_deadlines)(itp_decider* decider, int deadlines) noexcept nogil
+        int (*prefer)(itp_decider* decider, double preference) noexcept nogil
+        int (*candidates)(const itp_decider* decider, const Plan* decision,
+                          itp_candidates* candidates) noexcept nogil
+        int (*unsupported)(const itp_decider* decider, uint64_t* decisions) noexcept nogil

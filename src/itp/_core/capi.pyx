@@ -1,5 +1,5 @@
 """The fast path for C and C++: the functions of `itp.h`, checked at the border; none needs the GIL."""
-from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
+from cpython.pycapsule cimport PyCapsule_New
 from libc.math cimport isfinite, isnan
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
@@ -17,8 +17,14 @@ from itp._core.decide cimport (
     report_task,
 )
 from itp._core.decider cimport Served
-from itp._core.decision cimport Plan
-from itp._core.heuristic cimport Demand, default_policy
+from itp._core.decision cimport Plan, Valued, action_of_mask
+from itp._core.heuristic cimport (
+    Candidates,
+    Demand,
+    default_policy,
+    enumerate_candidates,
+    enumerate_sets,
+)
 from itp._core.ledger cimport queue_serve
 from itp._core.order cimport FIFO, SRPT, ServiceOrder
 from itp._core.reward cimport Outcome, RewardWeights
@@ -40,6 +46,8 @@ from itp._core.state cimport (
 ctypedef struct Owned:
     Core core
     Network network
+    bint prefers                # a number of the caller's, not the model's
+    uint64_t last_number        # of the decision made last
 
 cdef RewardWeights _weights = RewardWeights()
 
@@ -55,6 +63,7 @@ cdef itp_decider* _create(int n_streams, int service_order) noexcept nogil:
     owned.core.network = &owned.network
     owned.core.policy = default_policy(<ServiceOrder>service_order)
     owned.core.min_chunk_bytes = LEAST_CHUNK_BYTES
+    owned.core.preference = 0.5
     owned.core.weights.throughput = _weights.throughput
     owned.core.weights.latency = _weights.latency
     owned.core.weights.imbalance = _weights.imbalance
@@ -76,9 +85,13 @@ cdef inline Network* _network_of(itp_decider* decider) noexcept nogil:
 
 cdef int _serve(itp_decider* decider, const itp_model* model) noexcept nogil:
     cdef Owned* owned = <Owned*>decider
-    if owned == NULL or (model != NULL and owned.network.n_streams != MODEL_STREAMS):
+    cdef const Learned* learned = <const Learned*>model
+    if owned == NULL or (model != NULL and learned.set_forward == NULL
+                         and owned.network.n_streams != MODEL_STREAMS):
         return ITP_INVALID
-    owned.core.model = <const Learned*>model
+    owned.core.model = learned
+    if model != NULL and not owned.prefers:
+        owned.core.preference = learned.balanced
     return ITP_OK
 
 
@@ -95,6 +108,15 @@ cdef int _set_deadlines(itp_decider* decider, int deadlines) noexcept nogil:
     if decider == NULL or (deadlines != AS_DECLARED and deadlines != HARD and deadlines != SOFT):
         return ITP_INVALID
     (<Owned*>decider).core.deadlines = <Deadlines>deadlines
+    return ITP_OK
+
+
+cdef int _prefer(itp_decider* decider, double preference) noexcept nogil:
+    cdef Owned* owned = <Owned*>decider
+    if owned == NULL or not 0.0 <= preference <= 1.0:
+        return ITP_INVALID
+    owned.core.preference = preference
+    owned.prefers = True
     return ITP_OK
 
 
@@ -134,7 +156,42 @@ cdef int _decide(itp_decider* decider, Plan* plan) noexcept nogil:
     status = decide_task(&(<Owned*>decider).core, plan)
     plan.in_ledger = status == ITP_OK
     plan.owner = decider
+    if status == ITP_OK:
+        (<Owned*>decider).last_number = plan.number
     return status
+
+
+cdef int _candidates(const itp_decider* decider, const Plan* plan, itp_candidates* out) noexcept nogil:
+    cdef const Owned* owned = <const Owned*>decider
+    cdef const Valued* valued
+    cdef Candidates c
+    cdef int k
+    if (decider == NULL or plan == NULL or out == NULL or plan.owner != decider
+            or plan.number != owned.last_number):
+        return ITP_INVALID
+    valued = &owned.core.valued
+    out.count = 0
+    out.unsupported = valued.unsupported
+    if plan.has_q:
+        enumerate_candidates(&plan.paths, &plan.demand, &c)
+    elif valued.count > 0:
+        enumerate_sets(&plan.paths, &plan.demand, &c)
+    else:
+        return ITP_OK
+    out.count = c.count
+    for k in range(c.count):
+        out.streams[k] = c.mask[k]
+        out.planned_s[k] = c.completion_s[k]
+        out.values[k] = (plan.q_values[action_of_mask(c.mask[k], plan.paths.n)] if plan.has_q
+                         else valued.values[k])
+    return ITP_OK
+
+
+cdef int _unsupported(const itp_decider* decider, uint64_t* decisions) noexcept nogil:
+    if decider == NULL or decisions == NULL:
+        return ITP_INVALID
+    decisions[0] = (<const Owned*>decider).core.unsupported
+    return ITP_OK
 
 
 cdef int _report_progress(itp_decider* decider, int stream, int64_t delivered_bytes) noexcept nogil:
@@ -200,13 +257,23 @@ _api.report_outcome = _report_outcome
 _api.drop = _drop
 _api.figures = _figures
 _api.set_deadlines = _set_deadlines
+_api.prefer = _prefer
+_api.candidates = _candidates
+_api.unsupported = _unsupported
 
-API = PyCapsule_New(&_api, "itp._core.capi.API", NULL)
+# Code that was compiled for version 1 takes a table that says 1, and no other.
+cdef itp_api _api_1 = _api
+_api_1.version = 1
+
+API = PyCapsule_New(&_api_1, "itp._core.capi.API", NULL)
+API_2 = PyCapsule_New(&_api, "itp._core.capi.API_2", NULL)
 
 
-def api_address():
-    """Address of the `itp_api` table."""
-    return <uintptr_t>PyCapsule_GetPointer(API, "itp._core.capi.API")
+def api_address(version=ITP_API_VERSION):
+    """Address of the `itp_api` table that says this version: 1 or 2; the functions are the same."""
+    if version not in (1, 2):
+        raise ValueError(f"version = {version!r}: expected 1 or 2")
+    return <uintptr_t>(&_api_1 if version == 1 else &_api)
 
 
 def model_address(Served served not None):
@@ -217,6 +284,6 @@ def model_address(Served served not None):
     ValueError
         It has no compiled forward pass.
     """
-    if served.net is None:
+    if served.engine != "native":
         raise ValueError(f"{served.version} has no compiled forward pass")
     return <uintptr_t>&served.learned

@@ -13,10 +13,11 @@
 extern "C" {
 #endif
 
-#define ITP_API_VERSION 1
+#define ITP_API_VERSION 2
 #define ITP_MAX_STREAMS 16
 #define ITP_MAX_STATE (4 * ITP_MAX_STREAMS + 4)
-#define ITP_N_ACTIONS 15 /* of a model: the non-empty sets of four streams */
+#define ITP_N_ACTIONS 15 /* of a model of schema 1: the non-empty sets of four streams */
+#define ITP_MAX_CANDIDATES 63
 #define ITP_N_TIMES 98   /* bins of the decision times */
 
 /* What a call comes to. */
@@ -74,7 +75,7 @@ typedef struct {
     int source;                            /* enum itp_source */
     int explored;                          /* drawn at random */
     int feasible;                          /* this plan is estimated to meet deadline and bandwidth */
-    int has_q_values;
+    int has_q_values;                      /* a model of schema 1 decided; `candidates` has those of any model */
     float q_values[ITP_N_ACTIONS];
     float state[ITP_MAX_STATE];            /* float32[4n + 4], schema 1 */
     uint64_t number;                       /* counts up from 1 */
@@ -117,12 +118,22 @@ typedef struct {
     double sum_s;
 } itp_times;
 
+/* The sets of streams that a model chose from. */
+typedef struct {
+    int count;       /* 0: no model decided, or it had nothing to choose from */
+    int unsupported; /* the model was trained on no such case: the rule decided */
+    uint32_t streams[ITP_MAX_CANDIDATES];
+    double planned_s[ITP_MAX_CANDIDATES]; /* before a model's calibration corrects it */
+    float values[ITP_MAX_CANDIDATES];     /* by the model; greater is better */
+} itp_candidates;
+
 typedef struct itp_decider itp_decider;
 /* Of a file, verified: `itp.native_model(...)` in Python; it lives as long as that object. */
 typedef struct itp_model itp_model;
 
+/* A later version appends functions: code that was compiled for an earlier one goes on to work. */
 typedef struct {
-    int version; /* ITP_API_VERSION */
+    int version; /* ITP_API_VERSION, or a later one */
 
     /* Pointers that are asked for and are NULL make a call ITP_INVALID. */
 
@@ -131,7 +142,7 @@ typedef struct {
     itp_decider *(*create)(int n_streams, int service_order);
     void (*destroy)(itp_decider *decider);
 
-    /* Decide by this model from now on; NULL: by the heuristic. A model needs four streams. */
+    /* Decide by this model from now on; NULL: by the heuristic. A model of schema 1 needs four streams. */
     int (*serve)(itp_decider *decider, const itp_model *model);
 
     /* Share of decisions drawn at random (0 to 1), and the seed of that. A forked child draws from a stream of
@@ -163,16 +174,32 @@ typedef struct {
 
     /* How deadlines bind from now on: one of enum itp_deadlines. */
     int (*set_deadlines)(itp_decider *decider, int deadlines);
+
+    /* --- Since version 2 --- */
+
+    /* What a model of schema 2 decides for from now on: 0 (typical) to 1 (bulk). Before the first call it is
+     * what the model in use calls balanced. */
+    int (*prefer)(itp_decider *decider, double preference);
+
+    /* What a model made of the decision that this decider made last. */
+    int (*candidates)(const itp_decider *decider, const itp_decision *decision, itp_candidates *candidates);
+
+    /* Decisions so far that a rule made, as the model was trained on no such case. */
+    int (*unsupported)(const itp_decider *decider, uint64_t *decisions);
 } itp_api;
 
 #ifdef Py_PYTHON_H
 /* With Python.h included before this header, the GIL held: the table, or NULL with a Python exception set. */
 static inline const itp_api *itp_import_api(void)
 {
+    /* The capsule API is for code that was compiled for version 1, which takes no other. */
     PyObject *module = PyImport_ImportModule("itp._core.capi");
-    const itp_api *api = module ? (const itp_api *)PyCapsule_Import("itp._core.capi.API", 0) : 0;
+    const itp_api *api = module ? (const itp_api *)PyCapsule_Import("itp._core.capi.API_2", 0) : 0;
     Py_XDECREF(module);
-    if (api && api->version != ITP_API_VERSION) {
+    if (module && !api) {
+        PyErr_Clear();
+        PyErr_Format(PyExc_ImportError, "itp has C API version 1; this was compiled for %d", ITP_API_VERSION);
+    } else if (api && api->version < ITP_API_VERSION) {
         PyErr_Format(PyExc_ImportError, "itp has C API version %d; this was compiled for %d", api->version,
                      ITP_API_VERSION);
         return 0;

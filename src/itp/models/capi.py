@@ -41,17 +41,24 @@ def native_model(model: str | os.PathLike[str], service_order: str = "fifo") -> 
     Raises
     ------
     ModelError
-        The file is bad, or its graph is no chain of dense layers.
+        The file is bad, or its graph is neither a chain of dense layers nor a set network.
     """
     loaded = load_model(model, service_order)
-    if loaded.net is None:
+    if loaded.net is None and loaded.set_net is None:
         raise ModelError(f"{loaded.path}: has no compiled forward pass: {loaded.why_not_native}")
     return NativeModel(serve(loaded), loaded.sha256)
 
 
-def c_api() -> int:
-    """Address of the ``itp_api`` table; the capsule ``itp._core.capi.API`` holds the same."""
-    return api_address()
+def c_api(version: int = 2) -> int:
+    """Address of the ``itp_api`` table, as ``itp_import_api`` in ``itp.h`` finds it.
+
+    Parameters
+    ----------
+    version : {2, 1}
+        What the table's ``version`` says. Code that was compiled with version 1 of ``itp.h``, and compares
+        the two, needs 1; the functions are the same.
+    """
+    return api_address(version)
 
 
 def get_include() -> str:
