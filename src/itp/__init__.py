@@ -26,6 +26,7 @@ from itp.errors import (
     ReportError,
     ScenarioError,
     SchemaError,
+    StateError,
     TransportError,
 )
 from itp.partitioner import TaskPartitioner
@@ -79,6 +80,7 @@ __all__ = [
     "ScenarioError",
     "SchemaError",
     "Simulator",
+    "StateError",
     "Task",
     "TaskPartitioner",
     "TransportError",

@@ -27,6 +27,10 @@ class OutcomeError(ItpError, ValueError):
     """An outcome belongs to no open decision of this partitioner, or was reported before."""
 
 
+class StateError(ItpError, ValueError):
+    """What was learnt cannot be saved, or a file holds nothing that fits a partitioner; the text says why."""
+
+
 class LogError(ItpError):
     """An experience log cannot be read or written."""
 

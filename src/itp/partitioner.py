@@ -19,6 +19,7 @@ from itp._core.reward import RewardWeights
 from itp._core.state import ManualClock, NetworkState
 from itp._core.task import Task
 from itp.schema import MIN_CHUNK_BYTES, STATE_DIM
+from itp.state_file import restore_state, save_state
 
 # Models, the log and explanations are imported where they are first used: `import itp` stays light.
 if TYPE_CHECKING:
@@ -112,6 +113,9 @@ class TaskPartitioner(FastPath):
     min_chunk_bytes : int
         A stream whose share would be smaller gets no chunk.
     reward_weights : RewardWeights, optional
+    restore : path, optional
+        A file that ``save`` has written: what was learnt of workload and streams is there again, older by the
+        time that has passed. Where there is no such file, nothing is known yet.
     clock : ManualClock, optional
         What time it is, for tests, replays and simulated worlds; None: the system's clocks.
 
@@ -123,6 +127,8 @@ class TaskPartitioner(FastPath):
         The model was made for another state schema.
     LogError
         The log's folder cannot be made or written.
+    StateError
+        The file to restore from is damaged, of a later version, or of a site with other streams.
     ValueError, TypeError
         An argument is not as above.
 
@@ -154,6 +160,7 @@ class TaskPartitioner(FastPath):
         heuristic: str | None = None,
         min_chunk_bytes: int = MIN_CHUNK_BYTES,
         reward_weights: RewardWeights | None = None,
+        restore: str | os.PathLike[str] | None = None,
         clock: ManualClock | None = None,
     ) -> None:
         if engine not in ENGINES:
@@ -176,6 +183,8 @@ class TaskPartitioner(FastPath):
         self._wanted_engine = engine
         if model is not None and engine != "heuristic":
             decider.serve(_served(model, decider.network, engine))
+        if restore is not None:
+            restore_state(restore, decider)
         self._log = None
         if experience_log is not None:
             self._log = _opened_log(experience_log, decider.network, experience_interval_s)
@@ -390,6 +399,19 @@ class TaskPartitioner(FastPath):
             service_order=self.network.service_order,
             episodes=episodes,
         )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write what was learnt of workload and streams to a file, for ``TaskPartitioner(restore=path)``.
+
+        The file is written whole or not at all. It holds the memory of the workload, what is known of every
+        stream, and the reliability of the confidence; no tasks in flight, and no model.
+
+        Raises
+        ------
+        StateError
+            It cannot be written; what stood there stands.
+        """
+        save_state(path, self._decider)
 
     # --- the end ---
 

@@ -247,7 +247,10 @@ def test_files_that_are_wrong(tmp_path, change, message):
             {"cap": {"idle_arrivals": 0.1, "idle_factor": 0.5, "factor": 2}},
             "idle_factor: expected a number from 1",
         ),
-        ({"cap": {"idle_arrivals": -1, "idle_factor": 1.5, "factor": 2}}, "idle_arrivals: expected a number from 0"),
+        (
+            {"cap": {"idle_arrivals": -1, "idle_factor": 1.5, "factor": 2}},
+            "idle_arrivals: expected a number from 0",
+        ),
         ({"support": {}}, "support: expected an object with streams, context, candidates"),
         ({"support": SUPPORT | {"streams": [[0, 1]] * 11}}, "support: streams: expected a list of 12"),
         ({"support": SUPPORT | {"context": [[1, 0]] * 22}}, "context: expected pairs of ascending numbers"),

@@ -1,0 +1,6 @@
+from typing import Any
+
+from itp._core.decider import Decider
+
+def learnt(decider: Decider) -> dict[str, Any]: ...
+def restore(decider: Decider, state: Any) -> None: ...
