@@ -397,3 +397,62 @@ def test_exploration_draws_from_the_candidates():
         made.report(d, 1.0, 1.0, True, 0)
     assert len(counts) == 7
     assert min(counts.values()) > 60
+
+
+# --- the candidates ---
+
+
+def level(size, rates, delays, streams, least):
+    """Water-filling over streams that all move: (streams kept, when they finish)."""
+    while True:
+        rate, work, filled = 0.0, float(size), []
+        for i in sorted(streams, key=lambda i: (delays[i], i)):
+            if work <= rate * delays[i]:
+                break
+            rate += rates[i]
+            work += rates[i] * delays[i]
+            filled.append(i)
+        shares = {i: rates[i] * (work / rate - delays[i]) for i in filled}
+        worst = min(shares, key=lambda i: (shares[i], -i))
+        if len(filled) == 1 or shares[worst] >= least:
+            return tuple(sorted(filled)), work / rate
+        streams = [i for i in filled if i != worst]
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    paths=st.lists(
+        st.tuples(st.floats(0.1, 1e4), st.floats(0.1, 1e3), st.booleans()), min_size=1, max_size=16
+    ).filter(lambda paths: any(up for *_, up in paths)),
+    size=st.floats(0, 11).map(lambda x: int(10**x)),
+    least=st.floats(0, 7).map(lambda x: int(10**x)),
+)
+def test_the_candidates_are_the_sets_that_keep_a_chunk_each(paths, size, least):
+    made = decider(len(paths), min_chunk_bytes=least)
+    for i, (bandwidth_mbps, latency_ms, up) in enumerate(paths):
+        made.network.update_stream(i, bandwidth_mbps, latency_ms, success_rate=1.0)
+        made.network.set_stream_up(i, up)
+    d = made.decide(itp.Task("t", size))
+    rates = [bandwidth_mbps * 125e3 for bandwidth_mbps, *_ in paths]
+    delays = [latency_ms * 1e-3 for _, latency_ms, _ in paths]
+    up = [i for i, (*_, up) in enumerate(paths) if up]
+    expected = {}
+    if len(paths) <= 6:
+        for count in range(1, len(up) + 1):
+            for streams in itertools.combinations(up, count):
+                kept, time_s = level(size, rates, delays, streams, least)
+                if kept == streams:
+                    expected[streams] = time_s
+    else:
+        order = sorted(up, key=lambda i: (delays[i] + size / rates[i], i))
+        prefixes = [order[:k] for k in range(1, len(order) + 1)]
+        suffixes = [order[k:] for k in range(1, len(order))]
+        for streams in [[i] for i in up] + prefixes + suffixes:
+            kept, time_s = level(size, rates, delays, streams, least)
+            expected.setdefault(kept, time_s)
+    if len(expected) == 1:
+        assert d.values is None
+        return
+    assert list(d.values) == list(expected)
+    planned = {streams: time_s for streams, time_s, *_ in d.estimates() if streams in expected}
+    assert planned == pytest.approx(expected, rel=1e-9)

@@ -33,15 +33,32 @@ cdef double _HIGHEST = 1e9
 
 
 cdef inline float _log(double x, double scale) noexcept nogil:
-    if not x > _LOWEST:
-        x = _LOWEST
+    x = x if x > _LOWEST else _LOWEST
     return fast_log2(<float>(x if x < _HIGHEST else _HIGHEST)) * <float>scale
 
 
 cdef inline float _log1p(double x, double scale) noexcept nogil:
-    if not x > 0.0:
-        return 0.0
+    x = x if x > 0.0 else 0.0
     return fast_log2(<float>(1.0 + (x if x < _HIGHEST else _HIGHEST))) * <float>scale
+
+
+cdef inline void _logs(const double* x, int count, double unit, double scale, float* column,
+                       float* out) noexcept nogil:
+    """_log(x / unit) of a vector, every CANDIDATE_FEATURES places."""
+    cdef int k
+    for k in range(count):
+        column[k] = _log(x[k] / unit, scale)
+    for k in range(count):
+        out[k * CANDIDATE_FEATURES] = column[k]
+
+
+cdef inline void _logs1p(const double* x, int count, double unit, double scale, float* column,
+                         float* out) noexcept nogil:
+    cdef int k
+    for k in range(count):
+        column[k] = _log1p(x[k] / unit, scale)
+    for k in range(count):
+        out[k * CANDIDATE_FEATURES] = column[k]
 
 
 cdef inline double _bounded(double x, double most) noexcept nogil:
@@ -135,62 +152,74 @@ cdef void assemble_features(const Situation* situation, const Paths* paths, cons
     row[19] = <float>_bounded(<double>demand.min_chunk_bytes / size, 1.0)
     row[20] = <float>(least_latency_s / reference_s)
     row[21] = _log1p(backlog_bytes / total_Bps / reference_s, 1.0 / 6.0)
-    _of_candidates(paths, candidates, place, m, reference_s, mean_s, view.mean_bytes, total_Bps, rate_Bps,
-                   latency_s, ahead_s, backlog_s, next_s, free_s, situation.metrics, out)
+    _of_candidates(paths, candidates, place, m, reference_s, mean_s, total_Bps, rate_Bps, latency_s, ahead_s,
+                   backlog_s, next_s, free_s, situation.metrics, out)
 
 
 cdef void _of_candidates(const Paths* paths, const Candidates* candidates, const int* place, int m,
-                         double reference_s, double mean_s, double mean_bytes, double total_Bps,
+                         double reference_s, double mean_s, double total_Bps,
                          const double* rate_Bps, const double* latency_s, const double* ahead_s,
                          const double* backlog_s, const double* next_s, const double* free_s,
                          const StreamMetrics* metrics, Features* out) noexcept nogil:
-    cdef double least_s = INFINITY, planned_s, grown_s, busy_s, left_s, next_mean_s, next_small_s
-    cdef double share, success, varied
-    cdef uint32_t mask, members
+    """The inner loops run over the candidates, so that they are vectors of the same sums in the same order."""
+    cdef double planned_s[MAX_CANDIDATES]
+    cdef double share[MAX_CANDIDATES]
+    cdef double left[MAX_CANDIDATES]
+    cdef double varied[MAX_CANDIDATES]
+    cdef double success[MAX_CANDIDATES]
+    cdef double next_mean_s[MAX_CANDIDATES]
+    cdef double next_small_s[MAX_CANDIDATES]
+    cdef float column[MAX_CANDIDATES]
+    cdef double least_s = INFINITY, inside, grown_s, x, ahead, rate, busy, varies, succeeds, next_mean, next_small
+    cdef uint32_t mask
     cdef float* row
-    cdef int i, j, k
-    out.n_candidates = candidates.count
-    for k in range(candidates.count):
+    cdef int i, j, k, count = candidates.count
+    out.n_candidates = count
+    for k in range(count):
         if candidates.completion_s[k] < least_s:
             least_s = candidates.completion_s[k]
+        planned_s[k] = _bounded(candidates.completion_s[k], 1e15)
+        share[k] = left[k] = varied[k] = 0.0
+        success[k] = 1.0
+        next_mean_s[k] = next_small_s[k] = INFINITY
+        mask = candidates.mask[k]
+        if m < paths.n:
+            mask = 0
+            for i in range(paths.n):
+                mask |= ((candidates.mask[k] >> i) & 1) << place[i]
+        out.members[k] = mask
     if not least_s > 1e-9:
         least_s = 1e-9
-    for k in range(candidates.count):
-        mask = candidates.mask[k]
-        planned_s = _bounded(candidates.completion_s[k], 1e15)
-        share = left_s = varied = 0.0
-        next_mean_s = next_small_s = INFINITY
-        success = 1.0
-        members = 0
-        for i in range(paths.n):
-            if not (paths.up >> i) & 1:
-                continue
-            j = place[i]
-            busy_s = backlog_s[j]
-            grown_s = 0.0
-            if (mask >> i) & 1:
-                members |= <uint32_t>1 << j
-                share += rate_Bps[j]
-                if metrics[i].success_rate < success:
-                    success = metrics[i].success_rate
-                varied += rate_Bps[j] * metrics[i].variability
-                grown_s = planned_s - ahead_s[j] - latency_s[j]
-                if not grown_s > 0.0:
-                    grown_s = 0.0
-            left_s += (busy_s + grown_s) * rate_Bps[j]
-            if next_s[j] + grown_s < next_mean_s:
-                next_mean_s = next_s[j] + grown_s
-            if free_s[j] + grown_s < next_small_s:
-                next_small_s = free_s[j] + grown_s
-        out.members[k] = members
+    for i in range(paths.n):
+        if not (paths.up >> i) & 1:
+            continue
+        j = place[i]
+        rate, ahead, busy = rate_Bps[j], ahead_s[j], backlog_s[j]
+        next_mean, next_small = next_s[j], free_s[j]
+        succeeds, varies = metrics[i].success_rate, rate * metrics[i].variability
+        for k in range(count):
+            inside = <double><int>((out.members[k] >> j) & 1)
+            grown_s = planned_s[k] - ahead - latency_s[j]
+            grown_s = inside * (grown_s if grown_s > 0.0 else 0.0)
+            share[k] += inside * rate
+            varied[k] += inside * varies
+            left[k] += (busy + grown_s) * rate
+            x = succeeds if inside > 0.0 else 1.0
+            success[k] = x if x < success[k] else success[k]
+            x = next_mean + grown_s
+            next_mean_s[k] = x if x < next_mean_s[k] else next_mean_s[k]
+            x = next_small + grown_s
+            next_small_s[k] = x if x < next_small_s[k] else next_small_s[k]
+    for k in range(count):
         row = out.candidates + k * CANDIDATE_FEATURES
-        row[0] = _log(planned_s / reference_s, 1.0 / 6.0)
-        row[1] = _log(planned_s / least_s, 1.0 / 4.0)
-        row[2] = <float>popcount(members) / <float>m
-        row[3] = <float>(share / total_Bps)
-        row[4] = _log1p(next_mean_s / mean_s, 1.0 / 6.0)
-        row[5] = _log1p(next_small_s / mean_s, 1.0 / 6.0)
-        row[6] = _log1p(left_s / total_Bps / mean_s, 1.0 / 6.0)
-        row[7] = _log1p(planned_s / mean_s, 1.0 / 6.0)
-        row[8] = <float>(1.0 - success)
-        row[9] = <float>(varied / share)
+        row[2] = <float>popcount(out.members[k]) / <float>m
+        row[3] = <float>(share[k] / total_Bps)
+        row[8] = <float>(1.0 - success[k])
+        row[9] = <float>(varied[k] / share[k])
+        left[k] = left[k] / total_Bps
+    _logs(planned_s, count, reference_s, 1.0 / 6.0, column, out.candidates)
+    _logs(planned_s, count, least_s, 1.0 / 4.0, column, out.candidates + 1)
+    _logs1p(next_mean_s, count, mean_s, 1.0 / 6.0, column, out.candidates + 4)
+    _logs1p(next_small_s, count, mean_s, 1.0 / 6.0, column, out.candidates + 5)
+    _logs1p(left, count, mean_s, 1.0 / 6.0, column, out.candidates + 6)
+    _logs1p(planned_s, count, mean_s, 1.0 / 6.0, column, out.candidates + 7)

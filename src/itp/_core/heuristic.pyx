@@ -16,6 +16,9 @@ from itp._core.alloc cimport (
 from itp._core.order cimport FIFO, SRPT, ServiceOrder
 from itp._core.state cimport Paths, popcount
 
+cdef extern from *:
+    int lowest_bit "__builtin_ctz" (unsigned int mask) nogil
+
 POLICIES = (
     "least_completion_time",
     "score",
@@ -144,34 +147,142 @@ cdef void enumerate_candidates(const Paths* paths, const Demand* demand, Candida
         _add_prefixes(paths, demand, by_delay, key, out)
 
 
+# The streams that are up and move, in order of delay; sets are masks over these places.
+ctypedef struct Line:
+    int count
+    int stream[16]
+    double rate_Bps[16]
+    double delay_s[16]
+    uint32_t place[16]          # bit of a stream; 0: it does not move
+
+
+cdef double _level_s(const Line* line, double size_bytes, uint32_t places, double min_chunk_bytes,
+                     uint32_t* kept) noexcept nogil:
+    """What alloc.water_level_s gives, to the bit, without passing over the streams that are not in the set."""
+    cdef double rate_sum[17]
+    cdef double work[17]
+    cdef double rate, share, least, level
+    cdef uint32_t filled = 0, left
+    cdef int p, low, start = 0
+    rate_sum[0] = 0.0
+    work[0] = size_bytes
+    while True:
+        # What comes before the stream that was dropped adds up as before.
+        left = places & ~((<uint32_t>1 << start) - 1)
+        filled = places & ((<uint32_t>1 << start) - 1)
+        rate = rate_sum[start]
+        level = work[start]
+        while left:
+            p = lowest_bit(left)
+            left &= left - 1
+            if level <= rate * line.delay_s[p]:
+                break
+            rate_sum[p] = rate
+            work[p] = level
+            rate += line.rate_Bps[p]
+            level += line.rate_Bps[p] * line.delay_s[p]
+            filled |= <uint32_t>1 << p
+        level = level / rate
+        kept[0] = filled
+        if not filled & (filled - 1):
+            return level
+        least = INFINITY
+        low = 0
+        left = filled
+        while left:
+            p = lowest_bit(left)
+            left &= left - 1
+            share = line.rate_Bps[p] * (level - line.delay_s[p])
+            if share < least or (share == least and line.stream[p] > line.stream[low]):
+                least = share
+                low = p
+        if least >= min_chunk_bytes:
+            return level
+        places = filled & ~(<uint32_t>1 << low)
+        start = low
+
+
+cdef void _add_set(const Paths* paths, const Demand* demand, const Line* line, uint32_t mask, bint only_kept,
+                   Candidates* out) noexcept nogil:
+    """Add a set all of whose streams keep a chunk: the one given, or else what is kept of it, not twice."""
+    cdef uint32_t places = 0, kept = 0, left = mask
+    cdef double completion = INFINITY
+    cdef int i, k = out.count
+    while left:
+        places |= line.place[lowest_bit(left)]
+        left &= left - 1
+    if places:
+        completion = _level_s(line, <double>demand.size_bytes, places, <double>demand.min_chunk_bytes, &places)
+        while places:
+            kept |= <uint32_t>1 << line.stream[lowest_bit(places)]
+            places &= places - 1
+    else:
+        kept = mask
+    if kept != mask and not only_kept:
+        return
+    if only_kept:
+        for i in range(k):
+            if out.mask[i] == kept:
+                return
+    out.mask[k] = kept
+    out.completion_s[k] = completion
+    out.whole[k] = True
+    out.meets[k] = meets_demand(paths, demand, kept, completion)
+    out.count = k + 1
+
+
+cdef void _line_up(const Paths* paths, Line* line) noexcept nogil:
+    cdef int by_delay[16]
+    cdef int k, i
+    line.count = 0
+    order_by(paths.delay_s, paths.n, by_delay)
+    for k in range(paths.n):
+        i = by_delay[k]
+        line.place[i] = 0
+        if (paths.up >> i) & 1 and paths.rate_Bps[i] > 0.0:
+            line.stream[line.count] = i
+            line.rate_Bps[line.count] = paths.rate_Bps[i]
+            line.delay_s[line.count] = paths.delay_s[i]
+            line.place[i] = <uint32_t>1 << line.count
+            line.count += 1
+
+
 cdef void enumerate_sets(const Paths* paths, const Demand* demand, Candidates* out) noexcept nogil:
     cdef double key[16]
-    cdef int by_delay[16]
     cdef int order[16]
-    cdef uint32_t mask, rest
-    cdef int k
+    cdef Line line
+    cdef uint32_t mask, prefix = 0
+    cdef int k, most
     out.count = 0
-    order_by(paths.delay_s, paths.n, by_delay)
+    _line_up(paths, &line)
+    # A set of more streams has not a chunk of the minimum size for each.
+    most = paths.n
+    if demand.size_bytes // paths.n < demand.min_chunk_bytes:
+        most = <int>(demand.size_bytes // demand.min_chunk_bytes)
     if paths.n <= EXHAUSTIVE_STREAMS:
         for k in range((1 << paths.n) - 1):
             mask = _SUBSETS[paths.n][k]
+            if popcount(mask) > most and k >= paths.n:
+                break
             if mask & ~paths.up == 0:
-                _add(paths, demand, by_delay, mask, False, out)
-                # A set that drops streams stands in the list again without them.
-                if not out.whole[out.count - 1]:
-                    out.count -= 1
+                _add_set(paths, demand, &line, mask, False, out)
         return
     for k in range(paths.n):
         if (paths.up >> k) & 1:
-            _add(paths, demand, by_delay, <uint32_t>1 << k, True, out)
+            _add_set(paths, demand, &line, <uint32_t>1 << k, True, out)
         key[k] = _whole_finish_s(paths, k, <double>demand.size_bytes)
-    _add_prefixes(paths, demand, by_delay, key, out)
+    if most < 2:
+        return
     order_by(key, paths.n, order)
-    rest = paths.up
     for k in range(paths.n):
-        rest &= ~(<uint32_t>1 << order[k])
-        if rest and (paths.up >> order[k]) & 1:
-            _add(paths, demand, by_delay, rest, True, out)
+        if (paths.up >> order[k]) & 1:
+            prefix |= <uint32_t>1 << order[k]
+            _add_set(paths, demand, &line, prefix, True, out)
+    prefix = paths.up
+    for k in range(paths.n):
+        prefix &= ~(<uint32_t>1 << order[k])
+        if prefix and (paths.up >> order[k]) & 1:
+            _add_set(paths, demand, &line, prefix, True, out)
 
 
 def most_sets(int n_streams):
