@@ -88,9 +88,10 @@ cdef void choose(const Chooser* chooser, int source, const float* q_values, cons
 # Whether actions that are planned to miss the deadline are closed; `model` of NULL: the heuristic chooses.
 cdef bint deadline_closes(const Learned* model, Policy policy, int order, Deadlines deadlines) noexcept nogil
 
-# Epsilon-greedy around what has been chosen: `choice` comes with the greedy action.
+# Epsilon-greedy around what has been chosen: `choice` comes with the greedy action. `by_set`: among the
+# candidates of a set model.
 cdef void explore(const Chooser* chooser, const Paths* paths, const Demand* demand, const Draw* draw,
-                  Choice* choice) noexcept nogil
+                  bint by_set, Choice* choice) noexcept nogil
 
 # A set model's limits unless its metadata say otherwise.
 cdef Limits default_limits() noexcept nogil

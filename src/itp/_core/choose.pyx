@@ -75,10 +75,12 @@ cdef void choose(const Chooser* chooser, int source, const float* q_values, cons
 
 
 cdef void explore(const Chooser* chooser, const Paths* paths, const Demand* demand, const Draw* draw,
-                  Choice* choice) noexcept nogil:
+                  bint by_set, Choice* choice) noexcept nogil:
     cdef Demand binding = _binding(chooser, choice.by_model, demand)
     cdef Candidates c
     c.count = 0
+    if by_set:
+        enumerate_sets(paths, &binding, &c)
     _explore(chooser.epsilon, paths, &binding, draw, &c, choice)
 
 

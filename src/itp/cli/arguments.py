@@ -12,9 +12,8 @@ from typing import Any
 from itp._util.command import UsageError, check_name
 from itp._util.terminal import system_error
 from itp.models.load import shipped_models
-from itp.policies.base import HARD_DEADLINES
+from itp.models.spec import HARD_DEADLINES, is_model, parse
 from itp.policies.names import NAMES
-from itp.policies.served import is_model, model_of
 from itp.sim import scenario
 from itp.sim.simulator import RULES
 
@@ -88,7 +87,12 @@ def check_policy(option: str, spec: str) -> None:
         return
     if not is_model(spec):
         check_name(option, spec, (*NAMES, *shipped_models()))
-    elif (path := model_of(spec)) not in shipped_models() and not os.path.isfile(path):
+        return
+    try:
+        model = parse(spec).model
+    except ValueError as error:
+        raise UsageError(f"{option} {error}") from None
+    if model != "default" and model not in shipped_models() and not os.path.isfile(model):
         raise UsageError(f"{option} {spec}: no such file")
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from itp.evaluation.bootstrap import Bootstrap, Estimate, estimates, mean
 from itp.evaluation.configuration import Configuration
 from itp.evaluation.metrics import METRICS
+from itp.models.spec import NO_GUARD
 from itp.policies.names import CLASSICAL, TUNED
-from itp.policies.served import NO_GUARD
 
 ORACLE = "oracle"
 LOG_MEAN = "log_mean_s"

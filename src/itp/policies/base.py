@@ -13,9 +13,6 @@ TRAINING_SEED = 0
 TEST_SEED = 1_000_000
 """First of the seeds on which policies are evaluated."""
 
-HARD_DEADLINES = ":hard-deadlines"
-"""Behind a policy's name: actions planned to miss a deadline are closed while another one meets it."""
-
 
 class Policy(Protocol):
     """Decides for all environments of a simulator at once."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 
 from itp.models.load import shipped_models
-from itp.policies.base import HARD_DEADLINES, Policy
+from itp.models.spec import HARD_DEADLINES, is_model
+from itp.policies.base import Policy
 from itp.policies.rules import Oracle, Random, Rule
-from itp.policies.served import is_model, policy_of
+from itp.policies.served import policy_of
 from itp.policies.tuned import LinUcb, SizeInterval
 from itp.sim.simulator import RULES
 
@@ -34,12 +35,12 @@ NAMES = (*CLASSICAL, "oracle")
 
 
 def make(name: str) -> Policy:
-    """The policy of this name, or of this model: see ``itp.policies.served``.
+    """The policy of this name, or of this model: see ``itp.models.spec``.
 
     Raises
     ------
     ValueError
-        There is none; the message says which there are.
+        There is none, and the message says which there are; or an option behind a model's name is wrong.
     ModelError
         No file of a model is there.
     """

@@ -27,7 +27,7 @@
 
 from __future__ import annotations
 
-from itp.policies.base import HARD_DEADLINES
+from itp.models.spec import HARD_DEADLINES
 from itp.sim.choice import Choice
 from itp.sim.simulator import Simulator
 

@@ -1,42 +1,25 @@
-"""Models as policies in simulated worlds: each decides as a ``TaskPartitioner`` with it would.
-
-A model is named by its shipped name or by the path of its file, which ends in ``.onnx``. Suffixes change how
-it is served: ``:no-guard`` sets its guard aside; ``:hard-deadlines`` and ``:soft-deadlines``, in the last
-place, close or leave open the actions that are planned to miss a deadline, whatever its metadata say.
-"""
+"""Models as policies in simulated worlds: each decides as a ``TaskPartitioner`` with it would."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from itp._core.choose import Guard
+from itp._core.choose import Cap, Guard
 from itp._core.decider import Served
 from itp.errors import ModelError
 from itp.models.load import find_model, load_model, shipped_models
 from itp.models.serving import serve
-from itp.policies.base import HARD_DEADLINES
-from itp.schema import MODEL_STREAMS
+from itp.models.spec import ModelSpec, parse
+from itp.schema import MODEL_STREAMS, SCHEMA, SET_SCHEMA
 from itp.sim.choice import Choice
 from itp.sim.scenario import Scenario
 from itp.sim.simulator import Simulator
 
-__all__ = [
-    "NO_GUARD",
-    "SOFT_DEADLINES",
-    "ModelPolicy",
-    "ServedPolicy",
-    "is_model",
-    "model_of",
-    "name_apart",
-    "policy_of",
-]
-
-NO_GUARD = ":no-guard"
-SOFT_DEADLINES = ":soft-deadlines"
-_SUFFIX = ".onnx"
+__all__ = ["ModelPolicy", "ServedPolicy", "name_apart", "policy_of"]
 
 
 class ServedPolicy:
@@ -47,10 +30,12 @@ class ServedPolicy:
     served : Served, optional
         Without, a subclass sets it in `begin`.
     guard : bool
-        Heed the model's guard.
+        Heed the model's guard; of schema 2, its cap and support.
     hard_deadlines : bool, optional
         Close the actions that are planned to miss the deadline while another one meets it; None: as the
         model's metadata say.
+    prefer : {"typical", "balanced", "bulk"} or float, optional
+        What a model of schema 2 decides for; None: balanced.
 
     Attributes
     ----------
@@ -59,21 +44,28 @@ class ServedPolicy:
     """
 
     def __init__(
-        self, served: Served | None = None, *, guard: bool = True, hard_deadlines: bool | None = None
+        self,
+        served: Served | None = None,
+        *,
+        guard: bool = True,
+        hard_deadlines: bool | None = None,
+        prefer: str | float | None = None,
     ) -> None:
         self.name = "" if served is None else served.version
         self.heeds_guard = guard
         self.hard_deadlines = hard_deadlines
-        self._served = served
+        self.prefer = prefer
+        self._served: Served | None = None
+        if served is not None:
+            self._serve(served)
 
     @property
     def has_guard(self) -> bool:
-        """Whether the model in use has a guard that is heeded."""
-        return self._guard is not None
-
-    @property
-    def _guard(self) -> Guard | None:
-        return self._served.guard if self._served is not None and self.heeds_guard else None
+        """Whether the model in use has a guard, or a cap, that is heeded."""
+        served = self._served
+        if served is None or not self.heeds_guard:
+            return False
+        return served.schema == SET_SCHEMA or served.guard is not None
 
     def begin(self, sim: Simulator) -> None:
         """Nothing to prepare."""
@@ -82,12 +74,33 @@ class ServedPolicy:
         served = self._served
         if served is None:
             raise RuntimeError("begin() comes before act()")
-        return sim.decide(
-            served.q_values(sim.states),
-            guard=self._guard,
-            hard_deadlines=served.hard_deadlines if self.hard_deadlines is None else self.hard_deadlines,
-            source=served.engine,
-        )
+        hard = served.hard_deadlines if self.hard_deadlines is None else self.hard_deadlines
+        if served.schema == SET_SCHEMA:
+            sim.prefer(self._preference(served))
+            return sim.decide_sets(served, hard_deadlines=hard)
+        guard: Guard | None = served.guard if self.heeds_guard else None
+        values = served.q_values(sim.states)
+        return sim.decide(values, guard=guard, hard_deadlines=hard, source=served.engine)
+
+    def _serve(self, served: Served) -> None:
+        """Decide by this model from now on."""
+        if served.schema == SCHEMA and self.prefer is not None:
+            raise ModelError(f"{served.version} has schema 1: it knows no preference such as {self.prefer}")
+        if served.schema == SET_SCHEMA and not self.heeds_guard:
+            served = Served(
+                served.version,
+                set_net=served.set_net,
+                cap=Cap(idle_factor=math.inf, factor=math.inf),
+                calibration=served.calibration,
+                hard_deadlines=served.hard_deadlines,
+                preferences=served.preferences,
+            )
+        self._served = served
+
+    def _preference(self, served: Served) -> float:
+        if isinstance(self.prefer, (int, float)):
+            return self.prefer
+        return served.preferences[self.prefer or "balanced"]
 
 
 class ModelPolicy(ServedPolicy):
@@ -97,10 +110,10 @@ class ModelPolicy(ServedPolicy):
     ----------
     model : str or path
         A shipped name or an ``.onnx`` file; its variant for the simulator's service order is taken.
-    guard, hard_deadlines
+    guard, hard_deadlines, prefer
         As for ``ServedPolicy``.
     name : str, optional
-        Without: the file's stem, with its suffixes.
+        Without: the file's stem, with the options behind it.
 
     Attributes
     ----------
@@ -121,16 +134,17 @@ class ModelPolicy(ServedPolicy):
         *,
         guard: bool = True,
         hard_deadlines: bool | None = None,
+        prefer: str | float | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(guard=guard, hard_deadlines=hard_deadlines)
-        deadlines = {None: "", True: HARD_DEADLINES, False: SOFT_DEADLINES}[hard_deadlines]
-        self.suffix = suffix = ("" if guard else NO_GUARD) + deadlines
+        super().__init__(guard=guard, hard_deadlines=hard_deadlines, prefer=prefer)
+        spec = ModelSpec(model=os.fspath(model), guard=guard, hard_deadlines=hard_deadlines, prefer=prefer)
+        self.suffix = spec.suffix
         self.path = Path(os.path.abspath(find_model(model)))
-        self.spec = os.fspath(model) + suffix
+        self.spec = str(spec)
         # A shipped model is known by its name, whatever files are called.
-        self.named = name is not None or os.fspath(model) in shipped_models()
-        self.name = name or self.path.stem + suffix
+        self.named = name is not None or spec.model in ("default", *shipped_models())
+        self.name = name or self.path.stem + self.suffix
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_served": None}
@@ -143,43 +157,34 @@ class ModelPolicy(ServedPolicy):
         ModelError
             It cannot serve here.
         """
-        if scenario.n_streams != MODEL_STREAMS:
+        loaded = load_model(self.path, scenario.service_order)
+        if loaded.schema == SCHEMA and scenario.n_streams != MODEL_STREAMS:
             raise ModelError(
-                f"{self.path}: models decide over {MODEL_STREAMS} streams; "
+                f"{self.path}: models of schema 1 decide over {MODEL_STREAMS} streams; "
                 f"{scenario.name} has {scenario.n_streams}"
             )
-        self._served = serve(load_model(self.path, scenario.service_order))
+        try:
+            self._serve(serve(loaded))
+        except ModelError as error:
+            raise ModelError(f"{self.path}: {error}") from None
 
     def begin(self, sim: Simulator) -> None:
         self.load(sim.scenario)
         super().begin(sim)
 
 
-def model_of(spec: str) -> str:
-    """The model's name or path in a text."""
-    return _parts(spec)[0]
+def policy_of(text: str) -> ModelPolicy:
+    """The policy that a model's name with options stands for: see ``itp.models.spec``.
 
-
-def policy_of(spec: str) -> ModelPolicy:
-    """The policy that a text names; ModelError if there is no such model."""
-    model, guard, hard_deadlines = _parts(spec)
-    return ModelPolicy(model, guard=guard, hard_deadlines=hard_deadlines)
-
-
-def _parts(spec: str) -> tuple[str, bool, bool | None]:
-    """The model of a text, whether its guard is heeded, and whether deadlines are hard."""
-    hard_deadlines = None
-    for suffix, hard in ((HARD_DEADLINES, True), (SOFT_DEADLINES, False)):
-        if spec.endswith(suffix):
-            spec, hard_deadlines = spec.removesuffix(suffix), hard
-            break
-    return spec.removesuffix(NO_GUARD), not spec.endswith(NO_GUARD), hard_deadlines
-
-
-def is_model(spec: str) -> bool:
-    """Whether a text names a model: a shipped one, or a path that ends in ``.onnx``."""
-    model = model_of(spec)
-    return model.endswith(_SUFFIX) or model in shipped_models()
+    Raises
+    ------
+    ModelError
+        There is no such model.
+    ValueError
+        An option is wrong.
+    """
+    spec = parse(text)
+    return ModelPolicy(spec.model, guard=spec.guard, hard_deadlines=spec.hard_deadlines, prefer=spec.prefer)
 
 
 def name_apart(models: Iterable[ModelPolicy], taken: Iterable[str]) -> None:

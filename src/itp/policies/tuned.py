@@ -61,10 +61,11 @@ class SizeInterval:
 
 
 class LinUcb:
-    """Linear upper confidence bounds, a ridge regression of the reward for every action.
+    """Linear upper confidence bounds, a ridge regression of the reward for every arm.
 
-    Trained by its own decisions on training seeds, for each of several widths of the bounds; evaluated
-    without exploration, with the width that ended best.
+    Its arms are all subsets of up to six streams; of more, each stream alone and all together. Trained by its
+    own decisions on training seeds, for each of several widths of the bounds; evaluated without exploration,
+    with the width that ended best.
     """
 
     name = "linucb"
@@ -73,9 +74,11 @@ class LinUcb:
     def __init__(self) -> None:
         self._theta: NDArray[np.float64] = np.empty((0, 0))
         self._inverse: NDArray[np.float64] = np.empty((0, 0, 0))
+        self._arms: NDArray[np.uint32] = np.empty(0, np.uint32)
         self._width = 0.0
 
     def begin(self, sim: Simulator) -> None:
+        self._arms = _arms(sim.n_streams)
         results = []
         for width in self.widths:
             self._learn(sim, width)
@@ -88,19 +91,25 @@ class LinUcb:
         world = training(sim, keep_states=True)
         size = world.state_dim + 1
         self._width = width
-        gram = np.tile(np.eye(size), (world.n_actions, 1, 1))
-        moment = np.zeros((world.n_actions, size))
+        gram = np.tile(np.eye(size), (len(self._arms), 1, 1))
+        moment = np.zeros((len(self._arms), size))
         self._inverse = gram.copy()
-        self._theta = np.zeros((world.n_actions, size))
+        self._theta = np.zeros((len(self._arms), size))
         for _ in steps(world, self):
             outcomes = world.experiences()
             features = _features(outcomes["state"])
-            for action in np.unique(outcomes["action"]):
-                mine = outcomes["action"] == action
-                gram[action] += features[mine].T @ features[mine]
-                moment[action] += features[mine].T @ outcomes["reward"][mine]
+            arms = self._arms_of(masks_of_actions(sim.n_streams)[outcomes["action"]])
+            for arm in np.unique(arms):
+                mine = arms == arm
+                gram[arm] += features[mine].T @ features[mine]
+                moment[arm] += features[mine].T @ outcomes["reward"][mine]
             self._inverse = np.linalg.inv(gram).astype(np.float64)
             self._theta = np.einsum("aij,aj->ai", self._inverse, moment)
+
+    def _arms_of(self, masks: NDArray[np.uint32]) -> NDArray[np.intp]:
+        """The arm of each mask; what is none is what all streams came to, some with too small a share."""
+        is_arm = masks[:, None] == self._arms[None, :]
+        return np.where(is_arm.any(axis=1), is_arm.argmax(axis=1), len(self._arms) - 1)
 
     def act(self, sim: Simulator) -> Choice:
         features = _features(sim.states)
@@ -108,12 +117,21 @@ class LinUcb:
         if self._width:
             spread = np.einsum("ei,aij,ej->ea", features, self._inverse, features)
             value += self._width * np.sqrt(np.maximum(spread, 0.0))
-        value[~sim.action_masks] = -np.inf
-        masks = masks_of_actions(sim.n_streams)[value.argmax(axis=1)]
+        value[(self._arms[None, :] & ~sim.waiting()["up"][:, None]) != 0] = -np.inf
+        masks = self._arms[value.argmax(axis=1)]
         return Choice(masks, np.full(sim.n_envs, _WATER_FILLING, dtype=np.int32))
 
 
 _TRAINING_ENVS = 32
+_MOST_STREAMS = 6
+
+
+def _arms(n_streams: int) -> NDArray[np.uint32]:
+    """The masks to choose among, that of all streams last."""
+    if n_streams <= _MOST_STREAMS:
+        return masks_of_actions(n_streams)
+    alone = np.uint32(1) << np.arange(n_streams, dtype=np.uint32)
+    return np.append(alone, np.uint32((1 << n_streams) - 1))
 
 
 def _features(states: NDArray[np.float32]) -> NDArray[np.float64]:

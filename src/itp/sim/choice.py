@@ -37,12 +37,15 @@ class Choice(_Arrays):
         Source of an action that is drawn in place of the chosen one.
     hard_deadlines : bool
         Actions that are planned to miss the deadline were closed; they are not drawn either.
+    by_set : bool
+        It was chosen among the candidates of a set model; what is drawn is one of them.
     """
 
     engine = "heuristic"
     hard_deadlines = False
+    by_set = False
 
-    def made_by(self, engine: str, *, hard_deadlines: bool) -> Choice:
+    def made_by(self, engine: str, *, hard_deadlines: bool, by_set: bool = False) -> Choice:
         """This choice, with what drawing around it has to know."""
-        self.engine, self.hard_deadlines = engine, hard_deadlines
+        self.engine, self.hard_deadlines, self.by_set = engine, hard_deadlines, by_set
         return self

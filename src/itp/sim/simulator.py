@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from itp import actions as action_sets
 from itp._core.choose import Guard, rule_is_hard
+from itp._core.decider import Served
 from itp._core.heuristic import most_sets
 from itp._core.replay.replay import PrioritizedReplayBuffer
 from itp._core.reward import RewardWeights
@@ -425,8 +426,9 @@ class Simulator:
     def explore(self, choice: Choice, epsilon: float) -> Choice:
         """Epsilon-greedy around a choice, by production's compiled code.
 
-        An action is drawn uniformly from those open to the task, as hard as the choice takes deadlines, by
-        world and number of the task alone. The propensities are those of the actions taken.
+        An action is drawn uniformly from those open to the task (around a set model's choice, from its
+        candidates), as hard as the choice takes deadlines, by world and number of the task alone. The
+        propensities are those of the actions taken.
 
         Raises
         ------
@@ -437,12 +439,12 @@ class Simulator:
             raise TypeError(f"epsilon = {epsilon!r}: expected a number")
         if not 0.0 <= epsilon <= 1.0:
             raise ValueError(f"epsilon = {epsilon!r}: expected 0 to 1")
-        hard_deadlines = choice.hard_deadlines
+        hard_deadlines, by_set = choice.hard_deadlines, choice.by_set
         masks, splits = choice.masks.copy(), choice.splits.copy()
         propensities, explored = np.ones(self.n_envs), np.zeros(self.n_envs, dtype=np.uint8)
         self._each(
             lambda first, last: self._batch.explore(
-                epsilon, hard_deadlines, masks, splits, propensities, explored, first, last
+                epsilon, hard_deadlines, by_set, masks, splits, propensities, explored, first, last
             )
         )
         drawn = explored.view(np.bool_)
@@ -452,7 +454,7 @@ class Simulator:
             engine = SOURCES.index(choice.engine)
             sources = np.where(drawn & (sources == _GUARD), engine, sources).astype(np.uint8)
         explored_choice = Choice(masks, splits, propensities, drawn, sources)
-        return explored_choice.made_by(choice.engine, hard_deadlines=hard_deadlines)
+        return explored_choice.made_by(choice.engine, hard_deadlines=hard_deadlines, by_set=by_set)
 
     def look_ahead(self, horizon: int, rule: str) -> Choice:
         """What a clairvoyant would do now; the next call overwrites the arrays.
@@ -506,12 +508,13 @@ class Simulator:
         self._each(lambda first, last: self._batch.features(*found, first, last))
         return found
 
-    def decide_sets(self, net: SetNet, *, hard_deadlines: bool = False) -> Choice:
+    def decide_sets(self, model: Served | SetNet, *, hard_deadlines: bool = False) -> Choice:
         """What a ``TaskPartitioner`` would decide now by a set model, for the preference in force.
 
         Parameters
         ----------
-        net : SetNet
+        model : Served or SetNet
+            A model of schema 2 in use, or a network alone, with the cap that it has by default.
         hard_deadlines : bool
             Close the candidates that are planned to miss the deadline while another one meets it.
         """
@@ -521,12 +524,13 @@ class Simulator:
         sources = np.zeros(self.n_envs, dtype=np.uint8)
         self._each(
             lambda first, last: self._batch.decide_sets(
-                net, hard_deadlines, masks, splits, sources, first, last
+                model, hard_deadlines, masks, splits, sources, first, last
             )
         )
-        return Choice(masks, splits, sources=sources).made_by("native", hard_deadlines=hard_deadlines)
+        choice = Choice(masks, splits, sources=sources)
+        return choice.made_by("native", hard_deadlines=hard_deadlines, by_set=True)
 
-    def look_ahead_costs(self, net: SetNet | None, horizons: ArrayLike) -> SetCosts:
+    def look_ahead_costs(self, model: Served | SetNet | None, horizons: ArrayLike) -> SetCosts:
         """What would happen if the waiting tasks went over each candidate set of streams.
 
         Each candidate is tried in a copy of the world, which goes on for as many tasks as the horizon says,
@@ -534,7 +538,7 @@ class Simulator:
 
         Parameters
         ----------
-        net : SetNet or None
+        model : Served, SetNet or None
             Decides for the tasks after the waiting one, for the preference in force; None: the best rule of
             the service order does.
         horizons : array_like of int
@@ -554,7 +558,7 @@ class Simulator:
         masks = self.features().masks
         costs = SetCosts(masks, np.full(masks.shape, np.nan), np.full(masks.shape, np.nan))
         self._each(
-            lambda first, last: self._batch.look_ahead_sets(net, tasks, *costs, first, last),
+            lambda first, last: self._batch.look_ahead_sets(model, tasks, *costs, first, last),
             _ENVS_AT_A_TIME,
         )
         return costs

@@ -2,7 +2,6 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from itp._core.choose cimport Chooser, Learned
-from itp._core.setnet cimport SetNet
 from itp._core.sim.env cimport Env, Setting, Timeline
 from itp._core.reward cimport RewardWeights
 from itp._core.sim.world cimport LinkSpec, PathSpec, WorkloadSpec
@@ -51,5 +50,5 @@ cdef class Batch:
     cdef Py_ssize_t _count_completed(self) noexcept nogil
     cdef void _write_experience(self, const Env* env, int slot, char* out) noexcept nogil
     cdef int _load(self, const char[::1] saved, intervals) except -1
-    cdef void _set_chooser(self, SetNet net, bint hard_deadlines, Learned* model, Chooser* chooser)
+    cdef int _set_chooser(self, object given, bint hard_deadlines, Learned* model, Chooser* chooser) except -1
     cdef int _check_memory(self, Py_ssize_t first, Py_ssize_t last) except -1

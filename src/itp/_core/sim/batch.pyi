@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from itp._core.choose import Guard
+from itp._core.decider import Served
 from itp._core.reward import RewardWeights
 from itp._core.setnet import SetNet
 
@@ -84,7 +85,7 @@ class Batch:
     def prefer(self, preferences: NDArray[np.float64]) -> None: ...
     def decide_sets(
         self,
-        net: SetNet,
+        model: Served | SetNet,
         hard_deadlines: bool,
         masks: NDArray[np.uint32],
         splits: NDArray[np.int32],
@@ -104,7 +105,7 @@ class Batch:
     ) -> None: ...
     def look_ahead_sets(
         self,
-        net: SetNet | None,
+        model: Served | SetNet | None,
         horizons: NDArray[np.int32],
         masks: NDArray[np.uint32],
         cost: NDArray[np.float64],
@@ -116,6 +117,7 @@ class Batch:
         self,
         epsilon: float,
         hard_deadlines: bool,
+        by_set: bool,
         masks: NDArray[np.uint32],
         splits: NDArray[np.int32],
         propensities: NDArray[np.float64],

@@ -14,6 +14,7 @@ from itp._core.alloc cimport WATER_FILLING, completion_time_s
 from itp._core.decision cimport ITP_NATIVE, action_of_mask
 from itp._core.features cimport CANDIDATE_FEATURES, STREAM_FEATURES, Features, Situation, assemble_features
 from itp._core.order cimport ServiceOrder, service_order_number
+from itp._core.decider cimport Served
 from itp._core.setnet cimport SetNet
 from itp._core.sim.lookahead cimport look_ahead, look_ahead_each
 from itp._core.memory cimport prefetch
@@ -313,18 +314,27 @@ cdef class Batch:
 
     # --- set models ---
 
-    cdef void _set_chooser(self, SetNet net, bint hard_deadlines, Learned* model, Chooser* chooser):
-        """How a set model decides; without one, the best rule of the service order."""
+    cdef int _set_chooser(self, object given, bint hard_deadlines, Learned* model,
+                          Chooser* chooser) except -1:
+        """How a set model, or a network alone, decides; without one, the best rule of the service order."""
         memset(model, 0, sizeof(Learned))
         memset(chooser, 0, sizeof(Chooser))
-        if net is not None:
-            model.set_forward = net.forward
-            model.set_net = &net.net
+        if isinstance(given, Served):
+            model[0] = (<Served>given).learned
+            if model.set_forward == NULL:
+                raise ValueError(f"{given.version} is no model of schema 2")
+        elif isinstance(given, SetNet):
+            model.set_forward = (<SetNet>given).forward
+            model.set_net = &(<SetNet>given).net
             model.limits = default_limits()
+        elif given is not None:
+            raise TypeError(f"expected a SetNet or a Served; got {type(given).__name__}")
+        if given is not None:
             chooser.model = model
         chooser.policy = default_policy(<ServiceOrder>self.setting.order)
         chooser.order = self.setting.order
         chooser.deadlines = HARD if hard_deadlines else SOFT
+        return 0
 
     def prefer(self, const double[::1] preferences):
         """What set models decide for, 0 (typical) to 1 (bulk), in each environment."""
@@ -332,16 +342,16 @@ cdef class Batch:
         for i in range(self.n_envs):
             self.env(i).preference = preferences[i]
 
-    def decide_sets(self, SetNet net, bint hard_deadlines, uint32_t[::1] masks, int32_t[::1] splits,
+    def decide_sets(self, model, bint hard_deadlines, uint32_t[::1] masks, int32_t[::1] splits,
                     uint8_t[::1] sources, Py_ssize_t first, Py_ssize_t last):
-        """What production would decide in each environment by a set network."""
-        cdef Learned model
+        """What production would decide in each environment by a set model, or by a network alone."""
+        cdef Learned learned
         cdef Chooser chooser
         cdef Choice choice
         cdef Situation situation
         cdef Env* env
         cdef Py_ssize_t i
-        self._set_chooser(net, hard_deadlines, &model, &chooser)
+        self._set_chooser(model, hard_deadlines, &learned, &chooser)
         with nogil:
             for i in range(first, last):
                 env = self.env(i)
@@ -381,23 +391,24 @@ cdef class Batch:
                     members[i, k] = found.members[k] if k < found.n_candidates else 0
                     masks[i, k] = c.mask[k] if k < found.n_candidates else 0
 
-    def look_ahead_sets(self, SetNet net, const int32_t[::1] horizons, const uint32_t[:, ::1] masks,
+    def look_ahead_sets(self, model, const int32_t[::1] horizons, const uint32_t[:, ::1] masks,
                         double[:, ::1] cost, double[:, ::1] cost_s, Py_ssize_t first, Py_ssize_t last):
         """What each of `masks` (up to the first 0) costs over the next int32[n_envs] `horizons` tasks.
 
-        See ``itp._core.sim.lookahead.look_ahead_each``. float64[n_envs, k] each; what is not tried stays as it
-        is. The network decides for what comes after; without one, the best rule of the service order.
+        See ``itp._core.sim.lookahead.look_ahead_each``. float64[n_envs, k] each; what is not tried stays as
+        it is. The model decides for what comes after; without one, the best rule of the service order.
         """
-        cdef Learned model
+        cdef Learned learned
         cdef Chooser chooser
         cdef Py_ssize_t i
         cdef int count
         cdef bint done = True
-        cdef Env* scratch = <Env*>calloc(1, self.stride)
+        cdef Env* scratch
+        self._set_chooser(model, False, &learned, &chooser)
+        scratch = <Env*>calloc(1, self.stride)
         if scratch == NULL or not env_init(scratch, &self.setting):
             free(scratch)
             raise MemoryError("no memory to look ahead in")
-        self._set_chooser(net, False, &model, &chooser)
         with nogil:
             for i in range(first, last):
                 if self.env(i).over:
@@ -412,9 +423,13 @@ cdef class Batch:
         if not done:
             raise MemoryError("no memory to look ahead in")
 
-    def explore(self, double epsilon, bint hard_deadlines, uint32_t[::1] masks, int32_t[::1] splits,
-                double[::1] propensities, uint8_t[::1] explored, Py_ssize_t first, Py_ssize_t last):
-        """Epsilon-greedy around `masks` and `splits`, drawn by world and number of the task."""
+    def explore(self, double epsilon, bint hard_deadlines, bint by_set, uint32_t[::1] masks,
+                int32_t[::1] splits, double[::1] propensities, uint8_t[::1] explored, Py_ssize_t first,
+                Py_ssize_t last):
+        """Epsilon-greedy around `masks` and `splits`, drawn by world and number of the task.
+
+        Among the candidates of a set model, or among the actions.
+        """
         cdef Chooser chooser
         cdef Choice choice
         cdef Draw draw
@@ -436,7 +451,7 @@ cdef class Batch:
                     choice.mask = masks[i]
                     choice.split = splits[i]
                     choice.by_model = choice.explored = False
-                    explore_around(&chooser, &env.paths, &env.demand, &draw, &choice)
+                    explore_around(&chooser, &env.paths, &env.demand, &draw, by_set, &choice)
                     masks[i] = choice.mask
                     splits[i] = choice.split
                     propensities[i] = choice.propensity
