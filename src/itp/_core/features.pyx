@@ -161,7 +161,7 @@ cdef void _of_candidates(const Paths* paths, const Candidates* candidates, const
                          const double* rate_Bps, const double* latency_s, const double* ahead_s,
                          const double* backlog_s, const double* next_s, const double* free_s,
                          const StreamMetrics* metrics, Features* out) noexcept nogil:
-    """The inner loops run over the candidates, so that they are vectors of the same sums in the same order."""
+    """The inner loops run over the candidates: vectors of sums, each in the order of the streams."""
     cdef double planned_s[MAX_CANDIDATES]
     cdef double share[MAX_CANDIDATES]
     cdef double left[MAX_CANDIDATES]
@@ -170,7 +170,8 @@ cdef void _of_candidates(const Paths* paths, const Candidates* candidates, const
     cdef double next_mean_s[MAX_CANDIDATES]
     cdef double next_small_s[MAX_CANDIDATES]
     cdef float column[MAX_CANDIDATES]
-    cdef double least_s = INFINITY, inside, grown_s, x, ahead, rate, busy, varies, succeeds, next_mean, next_small
+    cdef double least_s = INFINITY, inside, grown_s, x
+    cdef double ahead, rate, busy, varies, succeeds, next_mean, next_small
     cdef uint32_t mask
     cdef float* row
     cdef int i, j, k, count = candidates.count

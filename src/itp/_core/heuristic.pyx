@@ -158,7 +158,7 @@ ctypedef struct Line:
 
 cdef double _level_s(const Line* line, double size_bytes, uint32_t places, double min_chunk_bytes,
                      uint32_t* kept) noexcept nogil:
-    """What alloc.water_level_s gives, to the bit, without passing over the streams that are not in the set."""
+    """What alloc.water_level_s gives, to the bit; it looks at the streams of the set alone."""
     cdef double rate_sum[17]
     cdef double work[17]
     cdef double rate, share, least, level
@@ -212,7 +212,8 @@ cdef void _add_set(const Paths* paths, const Demand* demand, const Line* line, u
         places |= line.place[lowest_bit(left)]
         left &= left - 1
     if places:
-        completion = _level_s(line, <double>demand.size_bytes, places, <double>demand.min_chunk_bytes, &places)
+        completion = _level_s(line, <double>demand.size_bytes, places, <double>demand.min_chunk_bytes,
+                              &places)
         while places:
             kept |= <uint32_t>1 << line.stream[lowest_bit(places)]
             places &= places - 1
