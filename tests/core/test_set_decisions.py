@@ -456,3 +456,68 @@ def test_the_candidates_are_the_sets_that_keep_a_chunk_each(paths, size, least):
     assert list(d.values) == list(expected)
     planned = {streams: time_s for streams, time_s, *_ in d.estimates() if streams in expected}
     assert planned == pytest.approx(expected, rel=1e-9)
+
+
+# --- whatever comes ---
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    n=st.integers(1, 16),
+    order=st.sampled_from(["fifo", "srpt"]),
+    tasks=st.lists(
+        st.tuples(
+            st.sampled_from([0.0, 1e-9, 0.01, 1.0, 604800.0, 3e8]),
+            st.sampled_from([1, 1000, 10**6, 10**9, 10**12, 2**63 - 1]),
+            st.sampled_from(["report", "keep", "drop", "down", "up", "measure", "ahead"]),
+            st.floats(0.0, 1.0),
+            st.sampled_from([None, 1e-6, 1.0, 1e12]),
+        ),
+        max_size=25,
+    ),
+)
+def test_no_workload_makes_a_feature_or_a_value_that_is_not_finite(n, order, tasks):
+    clock = itp.ManualClock(1e4, 1.7e9)
+    made = decider(n, order=order, clock=clock)
+    kept = []
+    for gap_s, size, then, priority, deadline_s in tasks:
+        clock.set(clock.monotonic_s + gap_s)
+        task = itp.Task("t", size, priority=priority, deadline_s=deadline_s)
+        seen = made.features(task)
+        for name in ("streams", "context", "candidates"):
+            assert np.isfinite(seen[name]).all(), name
+            assert np.abs(seen[name]).max() < 100.0
+        d = made.decide(task)
+        assert d.values is None or np.isfinite(list(d.values.values())).all()
+        assert d.source != "heuristic"
+        assert sum(d.chunk_sizes) == size
+        if then == "report":
+            made.report(d, 10.0, 1.0, True, 0)
+        elif then == "keep":
+            kept.append(d)
+        elif then == "down" and n > 1:
+            made.network.set_stream_up(0, False)
+        elif then == "up":
+            made.network.set_stream_up(0, True)
+        elif then == "measure":
+            made.network.update_stream(
+                0, 1e12 * priority, 1e6 * priority, congestion=priority, success_rate=priority
+            )
+        elif then == "ahead":
+            # A caller's own clock is ahead of ours, which goes back for all that it measured.
+            made.network.update_stream(0, 10.0, now_s=clock.monotonic_s + 1e5)
+
+
+def test_more_streams_than_there_can_be():
+    for n in (0, 17):
+        with pytest.raises(ValueError, match="n_streams"):
+            itp.TaskPartitioner("default", n_streams=n)
+
+
+def test_a_clock_does_not_go_back():
+    clock = itp.ManualClock(5.0)
+    made = decider(clock=clock)
+    made.decide(itp.Task("t", MB))
+    with pytest.raises(ValueError, match="before the present"):
+        clock.set(4.0)
+    assert made.decide(itp.Task("t", MB)).source == "native"
