@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -19,13 +20,15 @@ from itp._core.choose import Guard
 from itp._core.decider import Served
 from itp._util.command import exit_code
 from itp.errors import ModelError
-from itp.models.load import load_model
+from itp.models.load import Model, load_model
 from itp.models.serving import serve
 from itp.sim.choice import Choice
 from itp_training.config import TrainingConfig
 from itp_training.errors import ConfigError
 from itp_training.export import with_metadata, write_model
 from itp_training.publish import fit
+from itp_training.sets import publish
+from itp_training.sets.config import SetConfig
 
 
 class ModelWith:
@@ -48,19 +51,27 @@ def refit(path: Path) -> None:
     """Replace what is fitted in a model file that the trainer made."""
     model = load_model(path)
     try:
-        config = TrainingConfig.from_dict(model.metadata["training"]["config"])
+        fitted = _fitted(model, model.metadata["training"]["config"])
     except (KeyError, TypeError, ConfigError) as error:
         raise ModelError(f"{path}: its metadata do not say how it was trained: {error}") from None
-    served = serve(model)
-    metadata = {**model.metadata, **fit(lambda guard: ModelWith(served, guard), config)}
+    metadata = {**model.metadata, **fitted}
     metadata.pop("sha256", None)
     write_model(path, with_metadata(onnx.load(path), metadata), metadata)
-    guard, figures = metadata["guard"], metadata["calibration_figures"]
+    guard, figures = metadata.get("guard"), metadata["calibration_figures"]
+    said = f"guard {guard['rule']} x {guard['threshold']:g}; " if guard else ""
     print(
-        f"{path}: guard {guard['rule']} x {guard['threshold']:g}; of held-out decisions "
+        f"{path}: {said}of held-out decisions "
         f"{figures['interval_coverage']:.1%} within the 90 % interval, "
         f"confidence off by {figures['confidence_error']:.3f}"
     )
+
+
+def _fitted(model: Model, config: dict[str, Any]) -> dict[str, Any]:
+    """What its metadata should hold of what is fitted, by the configuration that it was trained with."""
+    if model.set_net is not None:
+        return publish.fit(model.set_net, SetConfig.from_dict(config))
+    served = serve(model)
+    return fit(lambda guard: ModelWith(served, guard), TrainingConfig.from_dict(config))
 
 
 def main() -> int:

@@ -26,9 +26,10 @@ from itp_training.collect import Experiences  # noqa: E402
 from itp_training.config import TrainingConfig, preset  # noqa: E402
 from itp_training.errors import ConfigError, TrainingError  # noqa: E402
 from itp_training.learner import Learner  # noqa: E402
+from itp_training.progress import Interrupted, Moment  # noqa: E402
 from itp_training.records import read_into  # noqa: E402
 from itp_training.replay import Replay  # noqa: E402
-from itp_training.trainer import Interrupted, Moment, Trainer  # noqa: E402
+from itp_training.trainer import Trainer  # noqa: E402
 
 # TensorBoard's and matplotlib's own.
 pytestmark = pytest.mark.filterwarnings("default::DeprecationWarning")

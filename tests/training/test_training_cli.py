@@ -29,14 +29,15 @@ from rich.console import Console  # noqa: E402 (after the check for PyTorch)
 
 from itp.evaluation.report import Report  # noqa: E402
 from itp.models.load import load_model  # noqa: E402
-from itp_training import checkpoint, evaluation, session  # noqa: E402
+from itp_training import checkpoint, course, evaluation  # noqa: E402
 from itp_training.cli import main  # noqa: E402
 from itp_training.collect import Collector  # noqa: E402
 from itp_training.config import preset  # noqa: E402
 from itp_training.curves import curves  # noqa: E402
 from itp_training.display import Panel  # noqa: E402
+from itp_training.progress import Moment  # noqa: E402
 from itp_training.run_files import RunFiles  # noqa: E402
-from itp_training.trainer import Moment, Round  # noqa: E402
+from itp_training.trainer import Round  # noqa: E402
 
 # TensorBoard's and matplotlib's own.
 pytestmark = pytest.mark.filterwarnings("default::DeprecationWarning")
@@ -338,7 +339,7 @@ def test_stopped_it_saves_and_says_how_to_go_on(number: int, unbroken: Path, tmp
 def test_a_second_ctrl_c_leaves_at_once() -> None:
     trainer = SimpleNamespace(stop=False)
     before = signal.getsignal(signal.SIGINT)
-    with session._stopping(trainer):
+    with course.stopping(trainer):
         signal.raise_signal(signal.SIGINT)
         assert trainer.stop
         with pytest.raises(KeyboardInterrupt):

@@ -34,13 +34,19 @@ def save(path: Path, content: dict[str, Any]) -> None:
     write_bytes(path, _MAGIC, hashlib.sha256(payload).digest(), payload)
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path, schema: int = 1) -> dict[str, Any]:
     """What `save` wrote.
+
+    Parameters
+    ----------
+    path : Path
+    schema : int
+        Of the models that the run trains; the content says it where that is not 1.
 
     Raises
     ------
     CheckpointError
-        Missing, truncated, changed, or no checkpoint at all.
+        Missing, truncated, changed, no checkpoint at all, or of a run that trains models of another schema.
     """
     try:
         content = path.read_bytes()
@@ -60,6 +66,10 @@ def load(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: cannot be read: {brief(error)}") from error
     if not isinstance(found, dict) or found.get("version") != _VERSION:
         raise CheckpointError(f"{path}: written by another version of `itp train`")
+    if (theirs := found.get("schema", 1)) != schema:
+        raise CheckpointError(
+            f"{path}: of a run that trains a model of schema {theirs}: use --schema {theirs}"
+        )
     return found
 
 

@@ -12,6 +12,7 @@ from itp._util.command import UsageError, exit_code
 from itp._util.extras import extra
 from itp_training.errors import ConfigError
 from itp_training.options import build_parser, check
+from itp_training.sets.options import SET_SCHEMA
 
 MODULE = "python -m itp_training"
 
@@ -26,7 +27,9 @@ def _run(args: argparse.Namespace) -> int:
         check(args)
         # PyTorch takes seconds to import: mistakes are reported before.
         with extra("training needs", "train"):
-            if args.evaluate:
+            if args.schema == SET_SCHEMA:
+                from itp_training.sets.session import train as work
+            elif args.evaluate:
                 from itp_training.evaluation import evaluate as work
             else:
                 from itp_training.session import train as work

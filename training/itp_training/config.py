@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from itp._core.heuristic import DEFAULT_POLICIES
 from itp.schema import SERVICE_ORDERS
 from itp_training.errors import ConfigError
+from itp_training.settings import (
+    Settings,
+    check_choice,
+    check_integer,
+    check_names,
+    check_number,
+    check_pair,
+    check_range,
+)
 
 OBJECTIVES = ("slowdown", "reward")
 TEACHERS = DEFAULT_POLICIES
@@ -31,7 +39,7 @@ trace-driven and inter-region are held out for evaluation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingConfig:
+class TrainingConfig(Settings):
     """Everything a run's result depends on, but for the content of its records."""
 
     service_order: str = "fifo"
@@ -105,56 +113,9 @@ class TrainingConfig:
             return 0
         return round(self.experience_share * self.batch_size) if self.episodes else self.batch_size
 
-    def as_dict(self) -> dict[str, Any]:
-        """By name, ready for JSON."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TrainingConfig:
-        """What `as_dict` gave; ConfigError for anything else."""
-        known = {field.name: field.default for field in fields(cls)}
-        if unknown := sorted(set(values) - set(known)):
-            raise ConfigError(f"no such setting: {', '.join(unknown)}; there are: {', '.join(known)}")
-        given: dict[str, Any] = {k: tuple(v) if isinstance(known[k], tuple) else v for k, v in values.items()}
-        return cls(**given)
-
     def with_text(self, texts: Mapping[str, str]) -> TrainingConfig:
-        """With settings changed, as written on a command line; see `parse_settings`."""
-        return replace(self, **parse_settings(texts))
-
-
-def parse_settings(texts: Mapping[str, str]) -> dict[str, Any]:
-    """Values of settings as written on a command line: lists by commas, booleans as true and false.
-
-    Raises
-    ------
-    ConfigError
-        There is no such setting, or its value is of another kind.
-    """
-    known = {field.name: field.default for field in fields(TrainingConfig)}
-    values: dict[str, Any] = {}
-    for name, text in texts.items():
-        if name not in known:
-            raise ConfigError(f"no such setting: {name}; there are: {', '.join(known)}")
-        usual = known[name]
-        try:
-            if isinstance(usual, tuple):
-                kind = type(usual[0]) if usual else str
-                parts = text.split(",") if text else []
-                values[name] = tuple(_scalar(kind, part.strip()) for part in parts)
-            else:
-                values[name] = _scalar(type(usual), text)
-        except ValueError:
-            raise ConfigError(f"{name} = {text!r}: expected a value like {usual!r}") from None
-    return values
-
-
-def _scalar(kind: type, text: str) -> Any:
-    if kind is bool:
-        if text not in ("true", "false"):
-            raise ValueError(text)
-        return text == "true"
-    return kind(text)
+        """With settings changed, as written on a command line; see `Settings.parse`."""
+        return replace(self, **self.parse(texts))
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -220,32 +181,26 @@ _RANGES = {
 
 
 def _check(c: TrainingConfig) -> None:
-    _choice("service_order", c.service_order, SERVICE_ORDERS)
-    _choice("objective", c.objective, OBJECTIVES)
+    check_choice("service_order", c.service_order, SERVICE_ORDERS)
+    check_choice("objective", c.objective, OBJECTIVES)
     for name, most in _COUNTS.items():
-        _integer(name, getattr(c, name), 1, most)
-    _integer("episodes", c.episodes, 0, _MAX_EPISODES)
-    _integer("teacher_episodes", c.teacher_episodes, 0, _MAX_EPISODES)
-    _integer("seed", c.seed, 0, 2**31)
+        check_integer(name, getattr(c, name), 1, most)
+    check_integer("episodes", c.episodes, 0, _MAX_EPISODES)
+    check_integer("teacher_episodes", c.teacher_episodes, 0, _MAX_EPISODES)
+    check_integer("seed", c.seed, 0, 2**31)
     for name, (low, high) in _RANGES.items():
-        _number(name, getattr(c, name), low, high)
+        check_number(name, getattr(c, name), low, high)
     for name in ("batch_norm", "duelling"):
         if not isinstance(getattr(c, name), bool):
             raise ConfigError(f"{name} = {getattr(c, name)!r}: expected true or false")
-    _pair("load", c.load, 0.01, 2.0)
-    _pair("epsilon", c.epsilon, 0.0, 1.0)
-    if c.load[0] > c.load[1]:
-        raise ConfigError(f"load = {c.load!r}: expected the lower end first")
-    for name, least in (("scenarios", 1), ("experiences", 0)):
-        value = getattr(c, name)
-        if not isinstance(value, tuple) or not all(part and isinstance(part, str) for part in value):
-            raise ConfigError(f"{name} = {value!r}: expected names")
-        if len(value) < least:
-            raise ConfigError(f"{name} = {value!r}: expected at least one name")
+    check_range("load", c.load, 0.01, 2.0)
+    check_pair("epsilon", c.epsilon, 0.0, 1.0)
+    check_names("scenarios", c.scenarios, least=1)
+    check_names("experiences", c.experiences, least=0)
     if not 1 <= len(c.hidden) <= 8:
         raise ConfigError(f"hidden = {c.hidden!r}: expected 1 to 8 widths")
     for width in c.hidden:
-        _integer("hidden", width, 1, 4096)
+        check_integer("hidden", width, 1, 4096)
     if c.td_weight == 0.0 and c.look_ahead_share == 0.0:
         raise ConfigError("td_weight = 0 and look_ahead_share = 0: there is nothing to learn from")
     _check_experiences(c)
@@ -269,27 +224,3 @@ def _check_experiences(c: TrainingConfig) -> None:
             f"{c.batch_size} decisions from the records and one from the simulator; with 0 episodes all come "
             "from the records"
         )
-
-
-def _choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{name} = {value!r}: expected {' or '.join(allowed)}")
-
-
-def _integer(name: str, value: object, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ConfigError(f"{name} = {value!r}: expected an integer from {low} to {high}")
-
-
-def _number(name: str, value: object, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise ConfigError(f"{name} = {value!r}: expected {low:g} to {high:g}")
-    if not math.isfinite(value):
-        raise ConfigError(f"{name} = {value!r}: expected a finite number")
-
-
-def _pair(name: str, value: object, low: float, high: float) -> None:
-    if not isinstance(value, tuple) or len(value) != 2:
-        raise ConfigError(f"{name} = {value!r}: expected two numbers")
-    for part in value:
-        _number(name, part, low, high)

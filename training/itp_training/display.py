@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from types import TracebackType
 from typing import Any
 
@@ -23,7 +22,7 @@ from rich.progress import (
 )
 
 from itp._util import console
-from itp_training.trainer import Moment, Round, Trainer
+from itp_training.progress import Moment, RoundLike, Run
 
 _ROUNDS_SHOWN = 8
 _REFRESHES_PER_S = 5
@@ -43,7 +42,7 @@ class Display:
     def tick(self, moment: Moment) -> None:
         """Show the run's progress."""
 
-    def finished(self, rounds: Sequence[Round]) -> None:
+    def finished(self, rounds: Sequence[RoundLike]) -> None:
         """Show the last of these rounds."""
 
     def note(self, text: str) -> None:
@@ -59,17 +58,17 @@ class Display:
 class Lines(Display):
     """A plain line a round, for logs."""
 
-    def __init__(self, rounds: Sequence[Round], n_rounds: int) -> None:
+    def __init__(self, rounds: Sequence[RoundLike], n_rounds: int) -> None:
         self._start_s, self._done_before, self._n_rounds = time.monotonic(), len(rounds), n_rounds
 
-    def finished(self, rounds: Sequence[Round]) -> None:
+    def finished(self, rounds: Sequence[RoundLike]) -> None:
         done = rounds[-1]
         spent_s = time.monotonic() - self._start_s
         left_s = spent_s * (self._n_rounds - len(rounds)) / (len(rounds) - self._done_before)
-        figures = [f"{name} {text}" for name, text in _figures(rounds).items() if text]
-        speeds = [f"{text} {name}" for name, text in _rates(rounds).items() if text]
-        unit = "episode" if done.episodes else "update"
-        print(f"{unit} {done.step}: {', '.join([*figures, *speeds])}, {clock(left_s)} left", flush=True)
+        before = rounds[-2] if len(rounds) > 1 else None
+        figures = [f"{name} {text}" for name, text in done.figures().items() if text]
+        speeds = [f"{text} {name}" for name, text in done.rates(before).items() if text]
+        print(f"{done.unit} {done.step}: {', '.join([*figures, *speeds])}, {clock(left_s)} left", flush=True)
 
 
 class JsonLines(Display):
@@ -78,9 +77,9 @@ class JsonLines(Display):
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet
 
-    def finished(self, rounds: Sequence[Round]) -> None:
+    def finished(self, rounds: Sequence[RoundLike]) -> None:
         if not self._quiet:
-            print(json.dumps(asdict(rounds[-1])), flush=True)
+            print(json.dumps(rounds[-1].as_dict()), flush=True)
 
     def end(self, summary: dict[str, Any], lines: Sequence[str]) -> None:  # noqa: ARG002
         print(json.dumps(summary), flush=True)
@@ -89,7 +88,7 @@ class JsonLines(Display):
 class Panel(Display):
     """The last rounds in a table, and a bar, on a terminal."""
 
-    def __init__(self, output: Console, rounds: Sequence[Round], n_rounds: int) -> None:
+    def __init__(self, output: Console, rounds: Sequence[RoundLike], n_rounds: int) -> None:
         self._rounds, self._n_rounds = rounds, n_rounds
         self._bar = Progress(BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), console.description())
         self._task = self._bar.add_task("", total=1.0)
@@ -118,24 +117,24 @@ class Panel(Display):
             description=f"{moment.phase}, {rate:,.0f} {counting}/s",
         )
 
-    def finished(self, rounds: Sequence[Round]) -> None:
+    def finished(self, rounds: Sequence[RoundLike]) -> None:
         self._rounds = rounds
         self._bar.update(self._task, completed=len(rounds) / self._n_rounds)
 
     def _render(self) -> Group:
         if not self._rounds:
             return Group(self._bar)
-        unit = "episodes" if self._rounds[-1].episodes else "updates"
-        shown = [name for name, text in (_figures(self._rounds) | _rates(self._rounds)).items() if text]
+        last = len(self._rounds) - 1
+        shown = [name for name, text in _shown(self._rounds, last).items() if text]
+        unit = f"{self._rounds[last].unit}s"
         table = console.table("", [], [unit, *(_HEADS.get(name, name) for name in shown)])
-        for number in range(max(len(self._rounds) - _ROUNDS_SHOWN, 0), len(self._rounds)):
-            rounds = self._rounds[: number + 1]
-            texts = _figures(rounds) | _rates(rounds)
-            table.add_row(str(rounds[-1].step), *(texts[name] for name in shown))
+        for number in range(max(last + 1 - _ROUNDS_SHOWN, 0), last + 1):
+            texts = _shown(self._rounds, number)
+            table.add_row(str(self._rounds[number].step), *(texts[name] for name in shown))
         return Group(table, self._bar)
 
 
-def display(trainer: Trainer, *, as_json: bool, quiet: bool) -> Display:
+def display(trainer: Run, *, as_json: bool, quiet: bool) -> Display:
     """The one that fits the options and where the output goes."""
     if as_json:
         return JsonLines(quiet)
@@ -174,31 +173,9 @@ _HEADS = {
 }
 
 
-def _figures(rounds: Sequence[Round]) -> dict[str, str]:
-    """What the last of some rounds came to; nothing stands for what it has not."""
-    done = rounds[-1]
-    figures: dict[str, tuple[float | None, str]] = {
-        "reward": (done.reward, ".3f"),
-        "slowdown": (done.slowdown, ".3f"),
-        "validation": (done.validation_slowdown, ".3f"),
-        "loss": (done.loss, ".4g"),
-        "epsilon": (done.epsilon, ".2f"),
-        "beta": (done.beta, ".2f"),
-    }
-    return {name: "" if value is None else format(value, form) for name, (value, form) in figures.items()}
-
-
-def _rates(rounds: Sequence[Round]) -> dict[str, str]:
-    """How many decisions and updates a second the last of some rounds made."""
-    last = rounds[-1]
-    decisions, updates = last.decisions, last.updates
-    if len(rounds) > 1:
-        decisions -= rounds[-2].decisions
-        updates -= rounds[-2].updates
-    return {
-        "decisions/s": f"{decisions / max(last.collect_s, 1e-9):,.0f}" if decisions else "",
-        "updates/s": f"{updates / max(last.learn_s, 1e-9):,.0f}",
-    }
+def _shown(rounds: Sequence[RoundLike], number: int) -> dict[str, str]:
+    """The figures and rates of one of some rounds."""
+    return rounds[number].figures() | rounds[number].rates(rounds[number - 1] if number else None)
 
 
 def clock(seconds: float) -> str:

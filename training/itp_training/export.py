@@ -90,7 +90,7 @@ def export(
             "last_round": asdict(rounds[-1]) if rounds else None,
             "itp": __version__,
             "torch": torch.__version__,
-            "git_revision": _git_revision(),
+            "git_revision": git_revision(),
             "date": datetime.now(timezone.utc).date().isoformat(),
         },
         **(fitted or {}),
@@ -212,7 +212,7 @@ def check_parity(network: QNetwork, content: bytes) -> dict[str, float]:
     return {"states": N_PARITY_STATES, "largest_difference": difference}
 
 
-def _git_revision() -> str | None:
+def git_revision() -> str | None:
     """Of the working tree this runs in, if it is one."""
     try:
         found = subprocess.run(

@@ -10,7 +10,13 @@ from typing import Any
 from itp._util.command import UsageError, check_name
 from itp.schema import SERVICE_ORDERS
 from itp.sim import scenario
-from itp_training.config import PRESETS, TRAINING_FAMILIES, TrainingConfig, parse_settings, preset
+from itp_training.config import PRESETS, TRAINING_FAMILIES, TrainingConfig, preset
+from itp_training.sets import options as sets
+from itp_training.sets.options import SET_SCHEMA
+
+SCHEMAS = (1, SET_SCHEMA)
+USUAL: dict[str, object] = {"save_freq": 100, "name": "dqn", "device": "auto", "threads": 1}
+"""What options are for Q-networks that are not given."""
 
 DEVICES = ("auto", "cpu", "cuda")
 _MAX_THREADS = 256
@@ -26,6 +32,14 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add(
+        "--schema",
+        type=int,
+        choices=SCHEMAS,
+        default=1,
+        help="of the model: 1, a Q-network for four streams and one service order; 2, a set network for any "
+        "number of streams, both service orders and any preference (default: %(default)s)",
+    )
+    add(
         "--episodes",
         metavar="N",
         type=int,
@@ -37,8 +51,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         "--save-freq",
         metavar="N",
         type=int,
-        default=100,
-        help="episodes between checkpoints (default: %(default)s)",
+        help="episodes between checkpoints (default: 100)",
     )
     add("--seed", metavar="S", type=int, help="of everything random (default: 0)")
     add(
@@ -73,9 +86,19 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         help="can be repeated (default: those of docs/training.md)",
     )
     add("--device", choices=DEVICES, default="auto", help="auto takes a GPU where there is one")
-    add("--threads", metavar="N", type=int, default=1, help="of PyTorch (default: %(default)s)")
-    add("--out", metavar="FOLDER", type=Path, help="of the run (default: runs/ORDER-seedSEED)")
-    add("--name", default="dqn", help="of the model files (default: %(default)s; %(default)s-srpt for srpt)")
+    add(
+        "--threads",
+        metavar="N",
+        type=int,
+        help="of PyTorch; schema 2: of the simulator (default: 1; schema 2: all CPUs)",
+    )
+    add(
+        "--out",
+        metavar="FOLDER",
+        type=Path,
+        help="of the run (default: runs/ORDER-seedSEED; schema 2: runs/set-seedSEED)",
+    )
+    add("--name", help="of the model files (default: dqn, and dqn-srpt for srpt; schema 2: set)")
     add("--resume", action="store_true", help="go on with the run in --out")
     add(
         "--load-model",
@@ -113,7 +136,7 @@ def configured(args: argparse.Namespace, base: TrainingConfig | None = None) -> 
         changes["experiences"] = ()
     values |= {name: value for name, value in changes.items() if value is not None}
     # All at once: some settings only go together.
-    return TrainingConfig(**{**values, **parse_settings(dict(args.settings))})
+    return TrainingConfig(**{**values, **TrainingConfig.parse(dict(args.settings))})
 
 
 def _learns_from_records(values: dict[str, Any]) -> bool:
@@ -134,16 +157,16 @@ def check(args: argparse.Namespace) -> None:
     ------
     UsageError, ConfigError
     """
-    if args.save_freq < 1:
+    if args.save_freq is not None and args.save_freq < 1:
         raise UsageError(f"--save-freq must be at least 1; got {args.save_freq}")
-    if not 1 <= args.threads <= _MAX_THREADS:
+    if args.threads is not None and not 1 <= args.threads <= _MAX_THREADS:
         raise UsageError(f"--threads must be from 1 to {_MAX_THREADS}; got {args.threads}")
-    if not args.name or Path(args.name).name != args.name:
+    if args.name is not None and (not args.name or Path(args.name).name != args.name):
         raise UsageError(f"--name must be a file's name without folder and ending; got {args.name!r}")
     for name in args.scenario or ():
         if not Path(name).is_file():
-            families = scenario.FAMILIES if args.evaluate else (*scenario.FAMILIES, *TRAINING_FAMILIES)
-            check_name("--scenario", name, tuple(dict.fromkeys(families)))
+            own = () if args.evaluate else sets.SCENARIOS if args.schema == SET_SCHEMA else TRAINING_FAMILIES
+            check_name("--scenario", name, tuple(dict.fromkeys((*scenario.FAMILIES, *own))))
     if args.load_model is not None and args.load_model.suffix == ".onnx":
         raise UsageError(
             f"--load-model {args.load_model}: weights come from a run's folder or its checkpoint.pt; an "
@@ -151,6 +174,17 @@ def check(args: argparse.Namespace) -> None:
         )
     if args.resume and args.load_model is not None:
         raise UsageError("--resume goes on with the run in --out; --load-model begins a new one: choose one")
+    if args.schema == SET_SCHEMA:
+        sets.check(args)
+    else:
+        _check(args)
+
+
+def _check(args: argparse.Namespace) -> None:
+    """The same for Q-networks; what is left open gets its default."""
+    for name, value in USUAL.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
     for path in args.experiences or ():
         if not Path(path).exists():
             raise UsageError(f"--experiences {path}: no such file or folder")

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from itp._util.files import write_text
-from itp_training.config import TrainingConfig
+from itp_training.progress import RoundLike
 from itp_training.run_folder import CONFIG, EVENTS, METRICS
-from itp_training.trainer import Round
+from itp_training.settings import Settings
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
-
-_NO_SCALARS = ("episodes", "updates", "decisions")
 
 
 class RunFiles:
@@ -28,7 +25,7 @@ class RunFiles:
         A file cannot be written.
     """
 
-    def __init__(self, folder: Path, config: TrainingConfig, rounds: Sequence[Round]) -> None:
+    def __init__(self, folder: Path, config: Settings, rounds: Sequence[RoundLike]) -> None:
         self._metrics = folder / METRICS
         write_text(folder / CONFIG, json.dumps(config.as_dict(), indent=1) + "\n")
         write_text(self._metrics, "".join(map(_line, rounds)))
@@ -36,7 +33,7 @@ class RunFiles:
         self._events = _events(folder / EVENTS, rounds[-1].step if rounds else 0)
         self.has_events = self._events is not None
 
-    def add(self, rounds: Sequence[Round]) -> None:
+    def add(self, rounds: Sequence[RoundLike]) -> None:
         """Append the last of these; after an OSError the next call writes all of them anew."""
         if self._whole:
             self._whole = False
@@ -47,9 +44,8 @@ class RunFiles:
         self._whole = True
         if self._events is not None:
             done = rounds[-1]
-            for name, value in asdict(done).items():
-                if name not in _NO_SCALARS and value is not None:
-                    self._events.add_scalar(name, value, done.step)
+            for name, value in done.scalars().items():
+                self._events.add_scalar(name, value, done.step)
             self._events.flush()
 
     def close(self) -> None:
@@ -58,8 +54,8 @@ class RunFiles:
             self._events.close()
 
 
-def _line(done: Round) -> str:
-    return json.dumps(asdict(done)) + "\n"
+def _line(done: RoundLike) -> str:
+    return json.dumps(done.as_dict()) + "\n"
 
 
 def _events(folder: Path, step: int) -> SummaryWriter | None:

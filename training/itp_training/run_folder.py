@@ -18,14 +18,13 @@ def holds_run(folder: Path) -> bool:
     return any((folder / name).exists() for name in (CHECKPOINT, CONFIG, METRICS))
 
 
-def default_folder(service_order: str, seed: int) -> Path:
-    """Where a run goes without ``--out``."""
-    return Path("runs") / f"{service_order}-seed{seed}"
+def default_folder(kind: str, seed: int) -> Path:
+    """Where a run goes without ``--out``; the kind is its service order, or ``set``."""
+    return Path("runs") / f"{kind}-seed{seed}"
 
 
-def free_folder(config: TrainingConfig, *, tuned: bool) -> Path:
+def free_folder(first: Path, *, tuned: bool) -> Path:
     """The default folder; for a run that starts from another one's weights the next free one beside it."""
-    first = default_folder(config.service_order, config.seed)
     if not tuned:
         return first
     return next(

@@ -4,41 +4,33 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import fields
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 
 from itp import policies
-from itp._util.command import UsageError
 from itp._util.signals import interruptible
 from itp.evaluation.text import label
 from itp.models.load import VARIANT
 from itp_training.config import TEACHERS
-from itp_training.curves import write_curves
-from itp_training.display import Display, clock, display, reading
+from itp_training.course import check_free, check_same, check_there, follow, resume_command
+from itp_training.curves import curves, write_figure
+from itp_training.display import clock, display, reading
 from itp_training.errors import TrainingError
-from itp_training.options import configured
+from itp_training.options import USUAL, configured
 from itp_training.publish import publish
 from itp_training.records import read_into
-from itp_training.run_files import RunFiles
 from itp_training.run_folder import (
     CHECKPOINT,
-    METRICS,
     checkpoint_in,
     configuration_of,
     default_folder,
     free_folder,
-    holds_run,
     make_folder,
 )
-from itp_training.trainer import Interrupted, Moment, Round, Trainer
+from itp_training.trainer import Trainer
 
 
 def train(args: argparse.Namespace) -> int:
@@ -46,12 +38,12 @@ def train(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     device = find_device(args.device)
     trainer, folder = _resumed(args, device) if args.resume else _started(args, device)
-    resume = _resume_command(args, folder)
+    resume = resume_command(args, folder, USUAL)
     teacher = TEACHERS[trainer.config.service_order]
     teacher_slowdown = trainer.validation.of_policy(policies.make(teacher))
     start_s = time.monotonic()
     shown = display(trainer, as_json=args.json, quiet=args.quiet)
-    stopped = _train(trainer, folder, shown, resume)
+    stopped = follow(trainer, folder, shown, resume)
     model: Path | None = None
     with interruptible():
         written = _write_curves(folder, trainer, teacher, teacher_slowdown)
@@ -110,12 +102,10 @@ def _started(args: argparse.Namespace, device: torch.device) -> tuple[Trainer, P
     """A new run, saved once: from its first moment on it can be resumed."""
     source = None if args.load_model is None else checkpoint_in(args.load_model)
     config = configured(args, None if source is None else configuration_of(source))
-    folder = args.out or free_folder(config, tuned=source is not None)
-    if holds_run(folder):
-        raise UsageError(
-            f"{folder} holds a run: --resume goes on with it, --out FOLDER names another place, "
-            f"--load-model {folder} starts a new run with its weights"
-        )
+    folder = args.out or free_folder(
+        default_folder(config.service_order, config.seed), tuned=source is not None
+    )
+    check_free(folder)
     trainer = Trainer(config, device, folder, args.save_freq)
     if source is not None:
         trainer.begin_with(source)
@@ -129,116 +119,20 @@ def _started(args: argparse.Namespace, device: torch.device) -> tuple[Trainer, P
 
 def _resumed(args: argparse.Namespace, device: torch.device) -> tuple[Trainer, Path]:
     folder = args.out or default_folder(args.service_order or "fifo", args.seed or 0)
-    if not holds_run(folder):
-        raise UsageError(f"--resume: there is no run in {folder}; name its folder with --out")
+    check_there(folder)
     trainer = Trainer.resume(folder / CHECKPOINT, device, args.save_freq)
-    config = trainer.config
-    asked = configured(args, config)
-    different = [
-        f"{name} = {_text(getattr(config, name))}, not {_text(getattr(asked, name))}"
-        for name in (field.name for field in fields(config))
-        if getattr(asked, name) != getattr(config, name)
-    ]
-    if different:
-        raise UsageError(
-            f"--resume: {folder} is a run with {'; '.join(different)}; it goes on as it began: leave the "
-            f"options out, or start a new run with --load-model {folder}"
-        )
+    check_same(trainer.config, configured(args, trainer.config), folder)
     return trainer, folder
 
 
-def _text(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _resume_command(args: argparse.Namespace, folder: Path) -> str:
-    command = [*shlex.split(args.prog), "--resume", "--out", str(folder)]
-    for option, value, usual in (
-        ("--save-freq", args.save_freq, 100),
-        ("--name", args.name, "dqn"),
-        ("--device", args.device, "auto"),
-        ("--threads", args.threads, 1),
-    ):
-        if value != usual:
-            command += [option, str(value)]
-    return shlex.join(command)
-
-
-# --- its course, and its end ---
-
-
-def _train(trainer: Trainer, folder: Path, shown: Display, resume: str) -> bool:
-    """Run the trainer, keep its files and display up to date; returns whether it was stopped."""
-    with ExitStack() as stack:
-        files = RunFiles(folder, trainer.config, trainer.rounds)
-        stack.callback(files.close)
-        if not files.has_events:
-            shown.note("note: no curves for TensorBoard: pip install tensorboard (it is in itp[train])")
-
-        def finished(_: Round) -> None:
-            shown.finished(trainer.rounds)
-            try:
-                files.add(trainer.rounds)
-            except OSError as error:
-                shown.note(f"warning: {folder / METRICS} cannot be written now: {error.strerror or error}")
-
-        def not_saved(error: OSError) -> None:
-            unit = "episode" if trainer.config.episodes else "update"
-            shown.note(
-                f"warning: no checkpoint at {unit} {trainer.rounds[-1].step}: {error.strerror or error}; "
-                "the last one stands, and training goes on"
-            )
-
-        with shown, _stopping(trainer):
-            return _run(trainer, finished, not_saved, shown.tick, resume)
-
-
-def _run(
-    trainer: Trainer,
-    finished: Callable[[Round], None],
-    not_saved: Callable[[OSError], None],
-    tick: Callable[[Moment], None],
-    resume: str,
-) -> bool:
-    """Run the trainer; returns whether it was stopped."""
-    try:
-        trainer.run(tick, finished, not_saved)
-    except Interrupted:
-        return True
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise TrainingError(
-            f"{trainer.folder}: cannot be saved: {error.strerror or error}; the last checkpoint stands: "
-            f"make room, then {resume}"
-        ) from error
-    return trainer.stop
-
-
-@contextmanager
-def _stopping(trainer: Trainer) -> Iterator[None]:
-    """Let the first Ctrl-C or SIGTERM ask the run to stop, and a second one leave at once."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        trainer.stop = True
-        for number in before:
-            signal.signal(number, signal.default_int_handler)
-
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+# --- its end ---
 
 
 def _write_curves(folder: Path, trainer: Trainer, teacher: str, teacher_slowdown: float) -> list[Path]:
     if not trainer.rounds:
         return []
     path = folder / "curves.png"
-    write_curves(path, trainer.rounds, teacher, teacher_slowdown)
+    write_figure(path, curves(trainer.rounds, teacher, teacher_slowdown))
     return [path]
 
 

@@ -17,6 +17,7 @@ from itp_training.collect import Collector
 from itp_training.config import TrainingConfig
 from itp_training.errors import CheckpointError
 from itp_training.learner import Learner
+from itp_training.progress import Interrupted, Moment, fail, rate
 from itp_training.run_folder import CHECKPOINT
 from itp_training.validation import Validation
 
@@ -51,25 +52,42 @@ class Round:
         """The round's place on a chart: episodes, or updates in a run that plays none."""
         return self.episodes or self.updates
 
+    @property
+    def unit(self) -> str:
+        """What steps count."""
+        return "episode" if self.episodes else "update"
 
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """How far a run has come, for its display."""
+    def as_dict(self) -> dict[str, Any]:
+        """All figures, ready for JSON."""
+        return asdict(self)
 
-    phase: str
-    """"collecting" or "learning"."""
-    share: float
-    """Of the whole run, 0 to 1."""
-    decisions: int
-    updates: int
+    def scalars(self) -> dict[str, float]:
+        """The figures that curves are drawn of."""
+        counts = ("episodes", "updates", "decisions")
+        return {k: v for k, v in asdict(self).items() if k not in counts and v is not None}
 
+    def figures(self) -> dict[str, str]:
+        """What is shown of them; nothing stands for what the round has not."""
+        figures: dict[str, tuple[float | None, str]] = {
+            "reward": (self.reward, ".3f"),
+            "slowdown": (self.slowdown, ".3f"),
+            "validation": (self.validation_slowdown, ".3f"),
+            "loss": (self.loss, ".4g"),
+            "epsilon": (self.epsilon, ".2f"),
+            "beta": (self.beta, ".2f"),
+        }
+        return {name: "" if value is None else format(value, form) for name, (value, form) in figures.items()}
 
-class Interrupted(Exception):  # noqa: N818 (it is no error)
-    """The run was asked to stop; it is saved."""
-
-
-def _fail(error: OSError) -> None:
-    raise error
+    def rates(self, before: Round | None) -> dict[str, str]:
+        """Decisions and updates a second."""
+        decisions, updates = self.decisions, self.updates
+        if before is not None:
+            decisions -= before.decisions
+            updates -= before.updates
+        return {
+            "decisions/s": rate(decisions, self.collect_s) if decisions else "",
+            "updates/s": rate(updates, self.learn_s),
+        }
 
 
 class Trainer:
@@ -130,7 +148,7 @@ class Trainer:
         self,
         tick: Callable[[Moment], None] = lambda _: None,
         finished: Callable[[Round], None] = lambda _: None,
-        not_saved: Callable[[OSError], None] = _fail,
+        not_saved: Callable[[OSError], None] = fail,
     ) -> None:
         """Train to the end.
 
