@@ -2,9 +2,11 @@
 """What each choice of the trainer is worth: the default configuration with one thing changed at a time.
 
     python3 training/ablation.py [--service-order fifo] [--seeds 1] [--markdown FILE]
+    python3 training/ablation.py --schema 2 [--seeds 1] [--markdown FILE]
 
 Every variant trains as long as the default one; the score is the geometric-mean slowdown in worlds of the
-training families that none learns in, against the best classical rule there.
+training families that none learns in, against the best classical rule there. Of schema 2, slowdown and mean
+completion time against the better of two simple rules, each at its best, on a reduced budget.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+import set_ablation
 from itp import policies
 from itp._util.files import write_text
 from itp_training.config import TrainingConfig, preset
@@ -52,13 +55,8 @@ def train(config: TrainingConfig) -> tuple[float, float]:
     return trainer.rounds[-1].validation_slowdown, time.process_time() - begin
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--service-order", default="fifo", choices=("fifo", "srpt"))
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--markdown", metavar="FILE")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
+def of_q_networks(args: argparse.Namespace) -> list[str]:
+    """The table of schema 1; printed on the way."""
     order = args.service_order
     base = TrainingConfig(service_order=order)
     validation = Validation(base, torch.device("cpu"))
@@ -77,6 +75,29 @@ def main() -> None:
         change = 100.0 * (slowdown / scores[rule] - 1.0)
         lines.append(f"| {name} | {slowdown:.3f} | {change:+.1f} % | {seconds:.0f} |")
         print(lines[-1], flush=True)
+    return lines
+
+
+def of_set_models(args: argparse.Namespace) -> list[str]:
+    """The tables of schema 2; printed on the way."""
+    q_network = TrainingConfig(scenarios=("anything",), load=(0.02, 1.0), episodes=200, updates=3200)
+    lines = []
+    for line in set_ablation.table(set_ablation.BUDGET, q_network, args.threads, args.seeds):
+        lines.append(line)
+        print(line, flush=True)
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--schema", type=int, default=1, choices=(1, 2))
+    parser.add_argument("--threads", type=int, default=2, help="of the simulator; for schema 2")
+    parser.add_argument("--service-order", default="fifo", choices=("fifo", "srpt"))
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--markdown", metavar="FILE")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    lines = of_set_models(args) if args.schema == 2 else of_q_networks(args)
     if args.markdown:
         write_text(args.markdown, "\n".join(lines) + "\n")
 
