@@ -22,6 +22,7 @@ from itp._util.command import exit_code
 from itp.errors import ModelError
 from itp.models.load import Model, load_model
 from itp.models.serving import serve
+from itp.schema import SET_SCHEMA
 from itp.sim.choice import Choice
 from itp_training.config import TrainingConfig
 from itp_training.errors import ConfigError
@@ -68,9 +69,9 @@ def refit(path: Path) -> None:
 
 def _fitted(model: Model, config: dict[str, Any]) -> dict[str, Any]:
     """What its metadata should hold of what is fitted, by the configuration that it was trained with."""
-    if model.set_net is not None:
-        return publish.fit(model.set_net, SetConfig.from_dict(config))
     served = serve(model)
+    if model.schema == SET_SCHEMA:
+        return publish.fit(served, SetConfig.from_dict(config))
     return fit(lambda guard: ModelWith(served, guard), TrainingConfig.from_dict(config))
 
 

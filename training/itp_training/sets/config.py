@@ -98,8 +98,8 @@ class SetConfig(Settings):
     calibration_envs: int = 48
     """Worlds of each number of streams and service order in which expected times are fitted."""
 
-    idle_load: float = 0.05
-    """Offered load below which a host without tasks in flight counts as idle."""
+    idle_arrivals: float = 0.1
+    """A host is idle while nothing is in flight and no more tasks are expected before one is through."""
     idle_cap: float = 1.25
     """How many times as long as the fastest candidate a decision may be planned on an idle host ..."""
     cap: float = 1e9
@@ -145,7 +145,7 @@ _RANGES = {
     "temperature": (1e-3, 1e3),
     "learning_rate": (1e-9, 1.0),
     "learning_rate_end": (0.0, 1.0),
-    "idle_load": (0.0, 1e9),
+    "idle_arrivals": (0.0, 1e9),
     "idle_cap": (1.0, 1e9),
     "cap": (1.0, 1e9),
 }

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from itp import __version__
-from itp._core.setnet import SetNet
+from itp._core.choose import Cap, Support
+from itp._core.decider import Served
 from itp.schema import SERVICE_ORDERS
 from itp_training import calibration
 from itp_training.collect import CALIBRATION_SEED
@@ -33,14 +34,21 @@ def publish(trainer: SetTrainer, folder: Path, *, name: str) -> Path:
         It cannot be written; what stood there stands.
     """
     config, network = trainer.config, trainer.learner.network
+    ranges = {name: np.stack(found, axis=1) for name, found in trainer.support.ranges.items()}
+    served = Served(
+        name,
+        set_net=network.packed(),
+        cap=Cap(idle_arrivals=config.idle_arrivals, idle_factor=config.idle_cap, factor=config.cap),
+        support=Support(**ranges) if ranges else None,
+    )
     metadata: dict[str, Any] = {
         "architecture": {"kind": "set network", "widths": list(config.widths)},
         "service_orders": list(SERVICE_ORDERS),
         "streams": list(config.streams),
         "preferences": {"typical": 0.0, "balanced": config.balanced, "bulk": 1.0},
-        "cap": {"idle_load": config.idle_load, "idle_factor": config.idle_cap, "factor": config.cap},
+        "cap": {"idle_arrivals": config.idle_arrivals, "idle_factor": config.idle_cap, "factor": config.cap},
         "support": trainer.support.as_dict() or None,
-        **fit(network.packed(), config),
+        **fit(served, config),
         "validation": trainer.rounds[-1].validation if trainer.rounds else None,
         "training": {
             "config": config.as_dict(),
@@ -55,22 +63,29 @@ def publish(trainer: SetTrainer, folder: Path, *, name: str) -> Path:
     return write_set_model(network.arrays(), metadata, folder / f"{name}.onnx")
 
 
-def fit(net: SetNet, config: SetConfig) -> dict[str, Any]:
+def fit(served: Served, config: SetConfig) -> dict[str, Any]:
     """The tables of time and confidence, fitted on decisions as they are served, and how good they are.
+
+    Parameters
+    ----------
+    served : Served
+        The model with its cap and support.
+    config : SetConfig
+        It was trained with.
 
     Returns
     -------
     dict
         Of the metadata: calibration, calibration_figures.
     """
-    tables = calibration.fit(_plans(net, config, 0))
+    tables = calibration.fit(_plans(served, config, 0))
     return {
         "calibration": tables,
-        "calibration_figures": calibration.measure(tables, _plans(net, config, 1)),
+        "calibration_figures": calibration.measure(tables, _plans(served, config, 1)),
     }
 
 
-def _plans(net: SetNet, config: SetConfig, kind: int) -> NDArray[np.void]:
+def _plans(served: Served, config: SetConfig, kind: int) -> NDArray[np.void]:
     """Plans and what became of them over all numbers of streams, service orders and preferences."""
     count = config.calibration_envs
     first = np.uint64(CALIBRATION_SEED + kind * count)
@@ -78,7 +93,7 @@ def _plans(net: SetNet, config: SetConfig, kind: int) -> NDArray[np.void]:
     preferences = draw_preferences(config, count, np.random.default_rng([config.seed, 2, kind]))
     return np.concatenate(
         [
-            calibration.plans(training_scenario(config, n, order), SetPolicy(net, preferences), seeds)
+            calibration.plans(training_scenario(config, n, order), SetPolicy(served, preferences), seeds)
             for n in config.streams
             for order in SERVICE_ORDERS
         ]

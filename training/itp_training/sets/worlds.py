@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from itp import Simulator
+from itp._core.decider import Served
 from itp._core.setnet import SetNet
 from itp.errors import ScenarioError
 from itp.sim import scenario
@@ -56,14 +57,15 @@ class SetPolicy:
 
     Parameters
     ----------
-    net : SetNet
+    net : SetNet or Served
+        A network alone, or a model in use with its cap and support.
     preferences : float or ndarray
         0 (typical) to 1 (bulk), for all environments or for each.
     """
 
     name = "set network"
 
-    def __init__(self, net: SetNet, preferences: float | NDArray[np.float64]) -> None:
+    def __init__(self, net: SetNet | Served, preferences: float | NDArray[np.float64]) -> None:
         self.net = net
         self.preferences = preferences
 
