@@ -76,10 +76,10 @@ class SetCollector:
         arrivals_per_s = worlds.sample(seeds).workload["arrivals_per_s"]
         looked: list[tuple[SetFeatures, SetCosts]] = []
         outcomes = []
-        # At least once an episode, or there would be nothing to learn from.
         until = max(1, round(c.look_ahead_until * sim.n_tasks))
         at = rng.random(until) < c.look_ahead_share
-        at[rng.integers(until)] = True
+        # The first tasks of a workload that is not known yet are few, and can cost much.
+        at[: c.look_ahead_first] = True
         for task in range(sim.n_tasks):
             if task < until and at[task]:
                 looked.append((sim.features(), sim.look_ahead_costs(net, horizons(c, sim, arrivals_per_s))))

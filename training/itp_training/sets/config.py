@@ -53,11 +53,13 @@ class SetConfig(Settings):
     """Share of the episodes with the preference `balanced`."""
     bulk: float = 0.2
     """Share of the episodes with preference 1 (bulk)."""
-    balanced: float = 0.5
+    balanced: float = 0.7
     """The preference that is served as "balanced"."""
 
-    look_ahead_share: float = 0.35
+    look_ahead_share: float = 0.3
     """Share of the decisions for which every candidate is tried in a copy of the world."""
+    look_ahead_first: int = 4
+    """An episode's first decisions, for which that is always done."""
     look_ahead_until: float = 0.8
     """Only in this first part of an episode: later decisions have too short a future."""
     look_ahead_tasks: int = 30
@@ -82,7 +84,7 @@ class SetConfig(Settings):
     """Decisions an update, all with the same number of streams."""
     batch_weights: tuple[float, ...] = (1.0, 1.0, 2.0, 1.0, 1.0, 1.0, 1.0)
     """How often a batch is of each of `streams`."""
-    updates: int = 12_000
+    updates: int = 16_000
     """Over the whole run, spread evenly over its rounds."""
     learning_rate: float = 2e-3
     learning_rate_end: float = 0.02
@@ -121,6 +123,7 @@ class SetConfig(Settings):
 _COUNTS = {
     "rounds": 100_000,
     "tasks": 100_000,
+    "look_ahead_first": 10_000,
     "look_ahead_tasks": 10_000,
     "look_ahead_most": 10_000,
     "batch_size": 1_000_000,
