@@ -101,7 +101,7 @@ def _in_untuned(group: Group) -> Figure:
     model = group.row(MODEL)
     assert group.best_classical is not None
     rule = group.row(group.best_classical)
-    mean = model.figures["mean_s"].value / rule.figures["mean_s"].value
+    mean = model.mean_s.value / rule.mean_s.value
     return _ratio(
         f"{group.scenario}_{group.service_order}",
         f"{group.scenario}, {group.service_order}: slowdown of {MODEL} / the best rule's",

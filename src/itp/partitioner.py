@@ -384,17 +384,22 @@ class TaskPartitioner(FastPath):
     def evaluate(self, episodes: int = 100, scenario: str = "mixed") -> Performance:
         """What its policy achieves in the simulator, under its service order; nothing of it is touched.
 
-        The model with its guard, or else the heuristic, with deadlines as hard as here; without exploration.
-        It needs four streams. `itp evaluate` tells far more.
+        The model with its guard, or else the heuristic, with deadlines as hard and the preference as here;
+        without exploration. `itp evaluate` tells far more.
+
+        Raises
+        ------
+        ScenarioError
+            There is no such scenario, or none of it with so many paths.
         """
         from itp.evaluation.performance import measure
 
-        if self.n_streams != 4:
-            raise ValueError(f"the simulated scenarios have 4 streams; this partitioner has {self.n_streams}")
         served = self._decider.served
         return measure(
             self._heuristic if served is None else served,
+            n_streams=self.n_streams,
             hard_deadlines=self._hard_deadlines,
+            prefer=self._decider.preference,
             scenario=scenario,
             service_order=self.network.service_order,
             episodes=episodes,

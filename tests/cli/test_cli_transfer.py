@@ -11,6 +11,7 @@ import pytest
 from blake3 import blake3
 
 from itp.transport.io.addresses import format_address, parse_address
+from set_models import set_file
 from transport_peers import Proxy, RawSender, eventually, leftovers
 
 TIMEOUT_S = 60
@@ -252,6 +253,30 @@ def test_demo(tmp_path):
     assert all(run["verified"] == run["files"] > 0 and not run["errors"] for run in report["policies"])
     assert report["decisions"]
     assert os.listdir(tmp_path) == []
+
+
+def test_any_policy_is_served(tmp_path, arrivals):
+    """Models with a preference, and rules, by send and by demo; what cannot be served is refused before."""
+    model = set_file(tmp_path / "sets.onnx")
+    path = make_file(tmp_path, "f", 300_000)
+    with receiving(arrivals) as (_, address):
+        done = itp("send", path, address, "--policy", f"{model}:bulk", "--streams", 3, "--json")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads(done.stdout)["policy"] == f"{model}:bulk"
+        for policy, text in (
+            ("bulkiest", "no policy"),
+            (f"{model}:prefer=7", "expected a number from 0 to 1"),
+            (f"{model}:no-guard", "a model is served with its guard"),
+            (tmp_path / "none.onnx", "no such file"),
+        ):
+            done = itp("send", path, address, "--policy", policy)
+            assert done.returncode == 2
+            assert "Traceback" not in done.stderr
+            assert text in done.stderr or policy == "bulkiest"
+    policies = [f"{model}:typical", "single_best:hard-deadlines"]
+    done = itp("demo", "--seconds", 2, "--rates", "400,200", "--policy", *policies, "--json")
+    assert (done.returncode, done.stderr.count("Traceback")) == (0, 0)
+    assert [run["policy"] for run in json.loads(done.stdout)["policies"]] == policies
 
 
 def test_demo_with_own_files(tmp_path):

@@ -211,6 +211,17 @@ def test_a_partitioner_that_sees_the_same_decides_alike(n_streams, order, tmp_pa
         p.close()
 
 
+def test_a_partitioner_evaluates_what_it_serves(model):
+    found = []
+    for prefer in ("typical", "bulk"):
+        with itp.TaskPartitioner(model, n_streams=3, prefer=prefer) as p:
+            found.append(p.evaluate(episodes=8, scenario="lognormal-sizes"))
+    assert found[0] != found[1]
+    scenario = load("lognormal-sizes").with_options(n_streams=3, service_order="fifo")
+    (played,) = rollouts(scenario, make(f"{model}:bulk"), range(TEST_SEED, TEST_SEED + 8))
+    assert found[1].mean_reward == pytest.approx(played.outcomes["reward"].mean())
+
+
 @pytest.mark.parametrize("n_streams", [3, 9])
 def test_exploration_draws_from_the_candidates(n_streams, model):
     sim, policy = simulator(n_streams, n_envs=3000, tasks=1), make(str(model))

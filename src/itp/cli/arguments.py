@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from itp._core.heuristic import POLICIES
 from itp._util.command import UsageError, check_name
 from itp._util.terminal import system_error
 from itp.models.load import shipped_models
-from itp.models.spec import HARD_DEADLINES, is_model, parse
+from itp.models.spec import HARD_DEADLINES, NO_GUARD, is_model, parse
 from itp.policies.names import NAMES
 from itp.sim import scenario
 from itp.sim.simulator import RULES
@@ -94,6 +95,25 @@ def check_policy(option: str, spec: str) -> None:
         raise UsageError(f"{option} {error}") from None
     if model != "default" and model not in shipped_models() and not os.path.isfile(model):
         raise UsageError(f"{option} {spec}: no such file")
+
+
+def partitioner_options(option: str, spec: str) -> dict[str, Any]:
+    """What makes a ``TaskPartitioner`` decide by a rule or a model; UsageError unless the text names one.
+
+    Options behind a name are those of ``itp.models.spec``, but for ``:no-guard``: a model is served with its
+    guard.
+    """
+    rule = spec.removesuffix(HARD_DEADLINES)
+    if rule in POLICIES:
+        return {"heuristic": rule, "hard_deadlines": True if rule != spec else None}
+    if not is_model(spec):
+        check_name(option, spec, (*POLICIES, "default", *shipped_models()))
+    check_policy(option, spec)
+    model = parse(spec)
+    if not model.guard:
+        raise UsageError(f"{option} {spec}: a model is served with its guard; leave {NO_GUARD} out")
+    options: dict[str, Any] = {"model": model.model, "hard_deadlines": model.hard_deadlines}
+    return options if model.prefer is None else {**options, "prefer": model.prefer}
 
 
 def check_scenario(option: str, name: str) -> None:

@@ -23,7 +23,7 @@ from itp._util import console
 from itp._util.command import UsageError
 from itp._util.signals import interruptible
 from itp._util.terminal import printable
-from itp.cli.arguments import rates, to_path
+from itp.cli.arguments import partitioner_options, rates, to_path
 from itp.cli.units import json_text, size_text, time_text
 from itp.cli.workload import Arrival, Workload, file_hash, make_files, own_files, schedule
 from itp.errors import TransportError
@@ -32,11 +32,10 @@ from itp.transport import Sender, Transfer
 from itp.transport.io.addresses import parse_address
 
 POLICIES = ("round_robin", "equal_split", "single_best", "least_completion_time")
-_SHOWN = "least_completion_time"
 _SHOWN_DECISIONS = 8
 _LOAD = 0.6
-# Arrivals take this share of the time: the policies run in turn, and some take long to catch up.
-_ARRIVAL_SHARE = 1 / 7
+# Arrivals take this share of a policy's time: some take long to catch up.
+_ARRIVAL_SHARE = 4 / 7
 _MAX_IN_FLIGHT = 200
 _REFRESH_S = 0.1
 _EXIT_TIMEOUT_S = 30.0
@@ -96,6 +95,14 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         help="rate of each stream in Mbit/s (default: 160,80,40,20)",
     )
     parser.add_argument(
+        "--policy",
+        metavar="NAME|FILE",
+        nargs="+",
+        action="extend",
+        help="rules and models to compare, as for itp send; some decisions of the last one are shown "
+        f"(default: {' '.join(POLICIES)})",
+    )
+    parser.add_argument(
         "--seed", metavar="N", type=int, default=0, help="seed of sizes, content and arrivals (default: 0)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -111,8 +118,9 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--rates must be 1 to 16 rates from 0.1 to 100000 Mbit/s; got {given}")
     if args.seed < 0:
         raise UsageError(f"--seed must be >= 0; got {args.seed}")
+    policies = {name: partitioner_options("--policy", name) for name in args.policy or POLICIES}
     load_Bps = _LOAD * sum(args.rates) * 125_000
-    budget_bytes = round(load_Bps * args.seconds * _ARRIVAL_SHARE)
+    budget_bytes = round(load_Bps * args.seconds * _ARRIVAL_SHARE / len(policies))
     with interruptible(), tempfile.TemporaryDirectory(prefix="itp-demo-") as temporary:
         folder = Path(temporary)
         if args.files is None:
@@ -126,14 +134,18 @@ def run(args: argparse.Namespace) -> int:
         _announce(messages, workload, args.rates)
         columns = (TextColumn("{task.description:>21}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
         with console.progress(messages, *columns) as progress:
-            runs = [_run_policy(policy, workload, args.rates, folder, progress) for policy in POLICIES]
+            runs = [
+                _run_policy(name, options, workload, args.rates, folder, progress)
+                for name, options in policies.items()
+            ]
     reports = [run.report(sum(args.rates)) for run in runs]
-    decisions = _decisions(next(run for run in runs if run.policy == _SHOWN))
+    shown = runs[-1]
+    decisions = _decisions(shown)
     if args.json:
         setting = {"rates_mbps": args.rates, "seed": args.seed}
         print(json_text({**setting, "policies": reports, "decisions": decisions}))
     else:
-        _print(reports, decisions)
+        _print(reports, shown.policy, decisions)
     for policy_run in runs:
         for error in policy_run.errors:
             console.say(messages, f"itp demo: {policy_run.policy}: {error}")
@@ -144,14 +156,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_policy(
-    policy: str, workload: Workload, paces: Sequence[float], folder: Path, progress: Progress
+    policy: str,
+    options: dict[str, Any],
+    workload: Workload,
+    paces: Sequence[float],
+    folder: Path,
+    progress: Progress,
 ) -> Run:
     bar = progress.add_task(policy.replace("_", " "), total=workload.total_bytes)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         directory = Path(temporary)
         with (
             _receiver(directory) as (address, receiver),
-            TaskPartitioner(n_streams=len(paces), heuristic=policy) as partitioner,
+            TaskPartitioner(n_streams=len(paces), **options) as partitioner,
         ):
             with Sender(
                 *address,
@@ -268,7 +285,7 @@ def _decisions(shown: Run) -> list[dict[str, Any]]:
     ]
 
 
-def _print(reports: Sequence[dict[str, Any]], decisions: Sequence[dict[str, Any]]) -> None:
+def _print(reports: Sequence[dict[str, Any]], shown: str, decisions: Sequence[dict[str, Any]]) -> None:
     output = console.output()
     table = console.table(
         "seconds from a file's arrival until it is verified as a whole",
@@ -285,7 +302,7 @@ def _print(reports: Sequence[dict[str, Any]], decisions: Sequence[dict[str, Any]
             f"{report['verified']}/{report['files']}",
         )
     output.print(table, "")
-    table = console.table(f"some decisions of {label(_SHOWN)}", [], [])
+    table = console.table(f"some decisions of {label(shown)}", [], [])
     for name in ("file", "size", "streams: chunk", "expected", "took"):
         table.add_column(name, justify="left" if name in ("file", "streams: chunk") else "right")
     for d in decisions:

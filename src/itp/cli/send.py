@@ -18,7 +18,7 @@ from itp._util.command import UsageError
 from itp._util.signals import interruptible
 from itp._util.terminal import printable
 from itp.cli.address import check_address
-from itp.cli.arguments import rates, to_path
+from itp.cli.arguments import partitioner_options, rates, to_path
 from itp.cli.units import json_text, size_text, time_text
 from itp.transport import DEFAULT_PORT, Sender, StreamStatus, Transfer, TransferResult
 from itp.transport.io.addresses import format_address
@@ -41,10 +41,12 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--policy",
-        choices=POLICIES,
+        metavar="NAME|FILE",
         # All files are known, and nobody comes after them: there is nothing to keep a stream free for.
         default="least_completion_time",
-        help="default: %(default)s",
+        help="a rule, or a model: a shipped one's name, or an .onnx file. Behind a model's name, :typical, "
+        ":balanced, :bulk or :prefer=X says what it decides for. "
+        f"Rules: {', '.join(POLICIES)} (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
@@ -57,9 +59,10 @@ def run(args: argparse.Namespace) -> int:
     if args.pace_mbps is not None and len(args.pace_mbps) != args.streams:
         raise UsageError(f"--pace-mbps: one rate a stream, {args.streams} of them; got {len(args.pace_mbps)}")
     paces = None if args.pace_mbps is None else [rate or None for rate in args.pace_mbps]
+    options = partitioner_options("--policy", args.policy)
     with interruptible():
         try:
-            partitioner = TaskPartitioner(n_streams=args.streams, heuristic=args.policy)
+            partitioner = TaskPartitioner(n_streams=args.streams, **options)
         except ValueError as error:
             raise UsageError(f"--streams: {error}") from None
         with partitioner:

@@ -35,6 +35,7 @@ from itp.evaluation.tables import (
     losses_first,
     matrix,
     replica_rows,
+    rivals_text,
 )
 from itp.evaluation.text import label, percent
 
@@ -116,7 +117,8 @@ def _overview(results: Results) -> Iterator[str]:
     for average in averages:
         for policy in results.candidates:
             if table := losses_first(results, average, policy):
-                yield f"<h3>{escape(label(policy))} against the best rules, {average.service_order}</h3>"
+                title = f"{label(policy)} against {rivals_text(results)}, {average.service_order}"
+                yield f"<h3>{escape(title)}</h3>"
                 yield _policies(table)
     yield "<h3>Slowdown of every policy in every scenario</h3>"
     for average in averages:

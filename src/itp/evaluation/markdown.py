@@ -14,6 +14,7 @@ from itp.evaluation.tables import (
     facts,
     losses_first,
     replica_rows,
+    rivals_text,
 )
 from itp.evaluation.text import label, percent
 
@@ -31,7 +32,7 @@ def markdown(results: Results) -> str:
     for average in results.analysis.averages:
         for policy in results.candidates:
             if table := losses_first(results, average, policy):
-                title = f"## {label(policy)} against the best rules, {average.service_order}"
+                title = f"## {label(policy)} against {rivals_text(results)}, {average.service_order}"
                 parts += ["", title, "", *_policies(table)]
     if len(configuration.scenarios) > 1:
         for average in results.analysis.averages:

@@ -13,6 +13,7 @@ from itp.policies.base import TEST_SEED, Policy
 from itp.policies.episodes import rollouts
 from itp.policies.rules import Rule
 from itp.policies.served import ServedPolicy
+from itp.schema import SET_SCHEMA
 from itp.sim.scenario import load
 
 
@@ -38,7 +39,9 @@ class Performance:
 def measure(
     policy: str | Served,
     *,
+    n_streams: int,
     hard_deadlines: bool | None,
+    prefer: float,
     scenario: str,
     service_order: str,
     episodes: int,
@@ -49,22 +52,28 @@ def measure(
     ----------
     policy : str or Served
         One of ``itp._core.heuristic.POLICIES``, or a model in use.
+    n_streams : int
     hard_deadlines : bool or None
         As for ``TaskPartitioner``.
+    prefer : float
+        What a model of schema 2 decides for, 0 (typical) to 1 (bulk).
 
     Raises
     ------
     ValueError
         `episodes` is not from 1 to 100,000.
+    ScenarioError
+        There is no such scenario, or none of it with so many paths.
     """
     if isinstance(episodes, bool) or not isinstance(episodes, int) or not 1 <= episodes <= 100_000:
         raise ValueError(f"episodes = {episodes!r}: expected 1 to 100000")
-    decides: Policy = (
-        ServedPolicy(policy, hard_deadlines=hard_deadlines)
-        if isinstance(policy, Served)
-        else Rule(policy, hard_deadlines=hard_deadlines)
-    )
-    world = load(scenario).with_options(service_order=service_order)
+    decides: Policy
+    if isinstance(policy, Served):
+        known = prefer if policy.schema == SET_SCHEMA else None
+        decides = ServedPolicy(policy, hard_deadlines=hard_deadlines, prefer=known)
+    else:
+        decides = Rule(policy, hard_deadlines=hard_deadlines)
+    world = load(scenario).with_options(service_order=service_order, n_streams=n_streams)
     parts = []
     for rollout in rollouts(world, decides, range(TEST_SEED, TEST_SEED + episodes)):
         outcomes = rollout.outcomes

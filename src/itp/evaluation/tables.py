@@ -104,8 +104,11 @@ def comparison(results: Results, group: Group) -> Table:
 def losses_first(results: Results, average: Group, policy: str) -> Table | None:
     """A policy against the best rule of each measure, scenario by scenario, its worst slowdown first.
 
-    The columns "untuned" leave the rules out that are fitted to the very scenario. None without a rule.
+    The columns "untuned" leave the rules out that are fitted to the very scenario. None without a rule, and for
+    what the caller named as the reference.
     """
+    if policy == results.configuration.reference:
+        return None
     groups = [group for group in results.analysis.groups if group.service_order == average.service_order]
     if not all(group.rows[0].differences for group in groups):
         return None
@@ -123,6 +126,12 @@ def losses_first(results: Results, average: Group, policy: str) -> Table | None:
     for title in ("slowdown", "mean time"):
         headings += ["rule", title, _INTERVAL, "untuned"]
     return Table(tuple(headings), tuple(lines))
+
+
+def rivals_text(results: Results) -> str:
+    """What policies are compared with."""
+    reference = results.configuration.reference
+    return "the best rules" if reference is None else label(reference)
 
 
 def _rival(group: Group, contest: str) -> str:

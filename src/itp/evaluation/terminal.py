@@ -10,7 +10,7 @@ from itp._util import console as shown
 from itp.evaluation.analysis import Group
 from itp.evaluation.results import Results
 from itp.evaluation.summary import summary
-from itp.evaluation.tables import comparison, losses_first, replica_rows
+from itp.evaluation.tables import comparison, losses_first, replica_rows, rivals_text
 from itp.evaluation.text import PERCENT, label, signed_percent
 
 
@@ -29,28 +29,26 @@ def print_report(results: Results, console: Console) -> None:
         console.print(f"- {sentence}")
     console.print(
         f"{len(configuration.seeds)} seeds, {configuration.duration_s:.0f} s. Slowdown: geometric mean of "
-        "completion time / time over all paths, empty. Changes and shares in percent, against the best "
-        "classical rule by slowdown (*) and by mean completion time (+); untuned: against the best one that "
-        "is not fitted to the scenario. 95 %: bootstrap over seeds.",
+        "completion time / time over all paths, empty. Percent: changes of slowdown against the best "
+        "classical rule by it (*), of mean completion time against the best by that (+), and shares; untuned: "
+        "against the best rule that is not fitted to the scenario. 95 %: bootstrap over seeds.",
         style="dim",
     )
 
 
 def _print_comparison(results: Results, group: Group, console: Console) -> None:
     """Without intervals: there is no room for them."""
-    headings = ["slowdown", "p99", "mean s", "Mbit/s", "in\ntime %"]
+    headings = ["slow-\ndown", "\np99", "mean\ns", "\nMbit/s", "in\ntime"]
     compared = bool(group.rows[0].differences)
+    best = None
     if compared:
-        against = "*" if group.reference in (None, group.best_classical) else "reference"
-        headings += [
-            f"slowdown\nvs {against}",
-            f"mean\nvs {'+' if against == '*' else against}",
-            "gap\nclosed",
-        ]
+        by_rule = group.reference in (None, group.best_classical)
+        headings += ["\nvs *", "\nvs +"] if by_rule else ["slow-\ndown", "mean\ntime"]
+        headings.append("gap\nclosed")
+        best = group.rivals["mean_time"].policy if by_rule else None
     table = shown.table(
         f"{group.scenario or 'average over scenarios'}, {group.service_order}", ["policy"], headings
     )
-    best = group.rivals["mean_time"].policy
     for place, (line, row) in enumerate(zip(comparison(results, group).lines, group.rows, strict=True)):
         slowdown, _, *figures = (cell.text for cell in line.cells[:6])
         marks = "*" * (line.policy == group.best_classical) + "+" * (line.policy == best)
@@ -69,7 +67,7 @@ def _print_losses_first(results: Results, average: Group, policy: str, console: 
     if content is None:
         return
     table = shown.table(
-        f"{label(policy)} against the best rules, {average.service_order}",
+        f"{label(policy)} against {rivals_text(results)}, {average.service_order}",
         ["scenario"],
         ["slowdown", "95 %", "un-\ntuned", "mean\ntime", "95 %", "un-\ntuned"],
     )
