@@ -104,8 +104,8 @@ def comparison(results: Results, group: Group) -> Table:
 def losses_first(results: Results, average: Group, policy: str) -> Table | None:
     """A policy against the best rule of each measure, scenario by scenario, its worst slowdown first.
 
-    The columns "untuned" leave the rules out that are fitted to the very scenario. None without a rule, and for
-    what the caller named as the reference.
+    The columns "untuned" leave the rules out that are fitted to the very scenario. None without a rule, and
+    for what the caller named as the reference.
     """
     if policy == results.configuration.reference:
         return None

@@ -30,8 +30,8 @@ def print_report(results: Results, console: Console) -> None:
     console.print(
         f"{len(configuration.seeds)} seeds, {configuration.duration_s:.0f} s. Slowdown: geometric mean of "
         "completion time / time over all paths, empty. Percent: changes of slowdown against the best "
-        "classical rule by it (*), of mean completion time against the best by that (+), and shares; untuned: "
-        "against the best rule that is not fitted to the scenario. 95 %: bootstrap over seeds.",
+        "classical rule by it (*), of mean completion time against the best by that (+), and shares; "
+        "untuned: against the best rule that is not fitted to the scenario. 95 %: bootstrap over seeds.",
         style="dim",
     )
 
