@@ -229,3 +229,14 @@ def test_a_clairvoyant_over_many_streams_tries_the_candidates(n_streams):
     costs = sim.look_ahead_costs(None, 6)
     best = np.nanargmin(costs.log_slowdowns, axis=1)
     np.testing.assert_array_equal(masks, costs.masks[np.arange(4), best])
+
+
+@pytest.mark.parametrize("n_streams", [1, 4, 16])
+def test_environments_need_no_more_memory_than_is_asked_for(n_streams):
+    """The workload's memory and the preference are part of an environment; copies of it hold as much."""
+    sim = simulator(n_streams, n_envs=32, tasks=60)
+    empty = sim.memory_bytes()
+    advance(sim, 50)
+    sim.features()
+    assert empty <= sim.memory_bytes() < 32 * (10_000 + 2_500 * n_streams)
+    assert pickle.loads(pickle.dumps(sim)).memory_bytes() <= sim.memory_bytes()

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-# Of one environment of four streams, tasks in flight and scratch included; it is refused before
+# Of one environment, and of each of its streams, tasks in flight and scratch included; it is refused before
 # memory runs out, not after.
-_ENV_BYTES = 20_000
+_ENV_BYTES = 10_000
+_STREAM_BYTES = 2_500
 
 
 def integer(name: str, value: int) -> int:
@@ -44,9 +45,9 @@ def seed_array(seeds: ArrayLike) -> NDArray[np.uint64]:
     return given.astype(np.uint64)
 
 
-def check_memory(n_envs: int) -> None:
+def check_memory(n_envs: int, n_streams: int) -> None:
     """Refuse what would not fit, before the system starts to swap or to kill."""
-    needed, free = n_envs * _ENV_BYTES, _available_bytes()
+    needed, free = n_envs * (_ENV_BYTES + n_streams * _STREAM_BYTES), _available_bytes()
     if free is not None and needed > free:
         raise MemoryError(
             f"n_envs = {n_envs}: about {needed / 2**30:.1f} GiB needed, {free / 2**30:.1f} GiB available; "

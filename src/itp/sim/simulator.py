@@ -142,11 +142,11 @@ class Simulator:
         if seeds is None:
             n_envs = count("n_envs", n_envs)
             seed = first_seed(seed, n_envs)
-            check_memory(n_envs)
+            check_memory(n_envs, self.scenario.n_streams)
             first = np.arange(seed, seed + n_envs, dtype=np.uint64)
         else:
             first = seed_array(seeds)
-            check_memory(len(first))
+            check_memory(len(first), self.scenario.n_streams)
         if not 1 <= integer("threads", threads) <= 256:
             raise ValueError(f"threads = {threads!r}: expected 1 to 256")
         worlds = self.scenario.sample(first)
@@ -589,7 +589,7 @@ class Simulator:
             raise ValueError(f"envs: expected at least one number from 0 to {self.n_envs - 1}")
         if integer("horizon", horizon) < 1:
             raise ValueError(f"horizon = {horizon!r}: expected at least 1 task")
-        check_memory(len(which))
+        check_memory(len(which), self.n_streams)
         copies = object.__new__(Simulator)
         copies.scenario, copies.n_tasks, copies.keep_states = self.scenario, self.n_tasks, False
         copies._hold(self._batch.branch(which, min(horizon, self.n_tasks)), self.n_streams, 1)
