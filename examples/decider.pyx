@@ -15,7 +15,7 @@ from itp._core.decision cimport Plan
 from itp._core.heuristic cimport default_policy
 from itp._core.order cimport FIFO
 from itp._core.reward cimport Outcome
-from itp._core.state cimport Network, network_free, network_init, network_measure
+from itp._core.state cimport Network, monotonic_s, network_free, network_init, network_measure
 
 
 def shares(model, sizes_bytes):
@@ -48,7 +48,7 @@ def shares(model, sizes_bytes):
         core.model = <const Learned*><uintptr_t>model.address
     for i in range(4):
         # Success rate 0.99; congestion as the ledger has it (-1).
-        network_measure(&network, i, bandwidth_mbps[i], latency_s[i], 0.99, -1.0)
+        network_measure(&network, i, bandwidth_mbps[i], latency_s[i], 0.99, -1.0, monotonic_s())
     for size_bytes in sizes_bytes:
         with nogil:
             memset(&plan, 0, sizeof(plan))
@@ -65,7 +65,7 @@ def shares(model, sizes_bytes):
                 outcome.throughput_mbps = <double>size_bytes * 8e-6 / plan.expected_time_s
                 outcome.success = True
                 outcome.retransmitted_bytes = 0
-                report_task(&core, &plan, &outcome)
+                report_task(&core, &plan, &outcome, NULL)
         if status != ITP_OK:
             break
     network_free(&network)

@@ -29,7 +29,7 @@ from itp.errors import (
     StateError,
     TransportError,
 )
-from itp.partitioner import TaskPartitioner
+from itp.partitioner import StreamOutcome, TaskPartitioner
 
 if TYPE_CHECKING:
     from itp.models.capi import c_api, get_include, native_model
@@ -81,6 +81,7 @@ __all__ = [
     "SchemaError",
     "Simulator",
     "StateError",
+    "StreamOutcome",
     "Task",
     "TaskPartitioner",
     "TransportError",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -70,6 +70,17 @@ class Metrics:
     def as_dict(self) -> dict[str, Any]:
         """The figures by name. JSON has no NaN: replace it first."""
         return asdict(self)
+
+
+class StreamOutcome(NamedTuple):
+    """What one stream of a decision did; a plain tuple of the same figures will do as well."""
+
+    bytes: int
+    """Delivered by this stream, 0 to the task's size."""
+    seconds: float
+    """From the decision to the stream's last byte, waiting included; finite, >= 0."""
+    retransmitted_bytes: int = 0
+    """Sent more than once on this stream."""
 
 
 class TaskPartitioner(FastPath):
@@ -286,8 +297,13 @@ class TaskPartitioner(FastPath):
         latency_s: float,
         success: bool,
         retransmitted_bytes: int = 0,
+        *,
+        streams: Mapping[int, tuple[int, float] | tuple[int, float, int]] | None = None,
     ) -> float:
         """Join a task's outcome to its decision. Outcomes may come in any order, each once.
+
+        The estimates of the streams that carried the task follow what happened, except where the caller's own
+        measurements (``update_stream``) are fresh: docs/estimates.md.
 
         Parameters
         ----------
@@ -300,7 +316,12 @@ class TaskPartitioner(FastPath):
         success : bool
             Whether the task was delivered.
         retransmitted_bytes : int
-            Bytes that were sent more than once.
+            Bytes that were sent more than once. Where `streams` tell of more, those count.
+        streams : mapping of int to StreamOutcome, optional
+            What streams of the decision did: ``{stream: (bytes, seconds)}`` or ``(bytes, seconds,
+            retransmitted_bytes)``; see ``StreamOutcome``. The estimates of streams that are left out stay.
+            Where all are there, the reward's imbalance is 1 - first finish / last finish; otherwise the
+            planned one stands in. None: the estimates follow the whole task's figures, as far as these tell.
 
         Returns
         -------
@@ -312,9 +333,12 @@ class TaskPartitioner(FastPath):
         OutcomeError
             Another partitioner made the decision, or its outcome was reported before. Nothing is changed.
         ValueError, TypeError
-            A figure is not as above. Nothing is changed.
+            A figure is not as above, a stream is none of the decision's, or the streams' bytes add up to more
+            than the task has (of copies, each more). Nothing is changed.
         """
-        reward = self._decider.report(decision, throughput_mbps, latency_s, success, retransmitted_bytes)
+        reward = self._decider.report(
+            decision, throughput_mbps, latency_s, success, retransmitted_bytes, streams
+        )
         if self._log is not None:
             self._log.add(decision)
         return reward

@@ -287,7 +287,8 @@ def test_eight_threads_decide_update_report_and_swap(engine, other):
             with lock:
                 d = waiting.pop() if waiting else None
             if d is not None:
-                p.report_outcome(d, 1.0, 1.0, True)
+                # Of its streams nothing is known: what threads measured stays as it was measured.
+                p.report_outcome(d, 1.0, 1.0, True, streams={})
                 reported.append(1)
 
         def update(k):

@@ -224,11 +224,11 @@ BAD = [math.nan, math.inf, -math.inf, -1.0]
 @pytest.mark.parametrize("name", ["bandwidth_mbps", "latency_ms", "congestion", "success_rate"])
 def test_bad_metrics_change_nothing(name, value):
     state = make()
-    before = state.stream(1)
+    before = state.stream(1, now_s=1.0)
     good = {"bandwidth_mbps": 5.0, "latency_ms": 5.0, "congestion": 0.5, "success_rate": 0.5}
     with pytest.raises(ValueError, match=name):
         state.update_stream(1, **{**good, name: value})
-    assert state.stream(1) == before
+    assert state.stream(1, now_s=1.0) == before
 
 
 @pytest.mark.parametrize("value", ["fast", [1.0], {}])

@@ -145,7 +145,34 @@ int check(const itp_api *api, const itp_model *model)
     theirs.number = d.number;
     CHECK(api->report_outcome(four, &theirs, &outcome, &reward) == ITP_INVALID);
     api->drop(four, &theirs);
-    CHECK(api->report_outcome(four, &d, &outcome, NULL) == ITP_OK);
+
+    /* What the decision's one stream did. */
+    CHECK(d.streams == 4u);
+    const itp_stream_outcome wrong[] = {
+        {.stream = 1, .bytes = 1, .seconds = 1},
+        {.stream = 4, .bytes = 1, .seconds = 1},
+        {.stream = -1, .bytes = 1, .seconds = 1},
+        {.stream = 40, .bytes = 1, .seconds = 1},
+        {.stream = 2, .bytes = -1, .seconds = 1},
+        {.stream = 2, .bytes = good.size_bytes + 1, .seconds = 1},
+        {.stream = 2, .bytes = 1, .seconds = NAN},
+        {.stream = 2, .bytes = 1, .seconds = INFINITY},
+        {.stream = 2, .bytes = 1, .seconds = -1},
+        {.stream = 2, .bytes = 1, .seconds = 1, .retransmitted_bytes = -1},
+    };
+    reward = NAN;
+    for (unsigned k = 0; k < sizeof wrong / sizeof *wrong; k++)
+        CHECK(api->report_streams(four, &d, &outcome, &wrong[k], 1, &reward) == ITP_INVALID && isnan(reward));
+    const itp_stream_outcome one = {.stream = 2, .bytes = 1, .seconds = 1}, twice[] = {one, one};
+    CHECK(api->report_streams(four, &d, &outcome, twice, 2, &reward) == ITP_INVALID);
+    CHECK(api->report_streams(four, &d, &outcome, twice, -1, &reward) == ITP_INVALID);
+    CHECK(api->report_streams(four, &d, &outcome, NULL, 1, &reward) == ITP_INVALID);
+    CHECK(api->report_streams(NULL, &d, &outcome, twice, 1, &reward) == ITP_INVALID);
+    CHECK(api->report_streams(four, &d, NULL, twice, 1, &reward) == ITP_INVALID);
+    const itp_stream_outcome right = {.stream = 2, .bytes = good.size_bytes, .seconds = 1,
+                                      .retransmitted_bytes = 5};
+    CHECK(api->report_streams(four, &d, &outcome, &right, 1, &reward) == ITP_OK && isfinite(reward));
+    CHECK(api->report_streams(four, &d, &outcome, &right, 1, &reward) == ITP_INVALID);
     api->destroy(other);
 
     itp_counters counters;
@@ -153,6 +180,7 @@ int check(const itp_api *api, const itp_model *model)
     CHECK(api->figures(four, &counters, &times) == ITP_OK);
     CHECK(counters.decisions == 3 && counters.by_model == 3 && counters.explored == 1);
     CHECK(counters.outcomes == 2 && counters.successes == 2 && counters.reward_sum > 0);
+    CHECK(counters.retransmitted_bytes == 5);
     uint64_t timed = 0;
     for (int k = 0; k < ITP_N_TIMES; k++)
         timed += times.count[k];

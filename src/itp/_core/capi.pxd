@@ -27,6 +27,12 @@ cdef extern from "itp.h" nogil:
         double planned_s[63]
         float values[63]
 
+    ctypedef struct itp_stream_outcome:
+        int stream
+        int64_t bytes
+        double seconds
+        int64_t retransmitted_bytes
+
     ctypedef struct itp_api:
         int version
         itp_decider* (*create)(int n_streams, int service_order) noexcept nogil
@@ -47,3 +53,6 @@ cdef extern from "itp.h" nogil:
         int (*candidates)(const itp_decider* decider, const Plan* decision,
                           itp_candidates* candidates) noexcept nogil
         int (*unsupported)(const itp_decider* decider, uint64_t* decisions) noexcept nogil
+        int (*report_streams)(itp_decider* decider, Plan* decision, const itp_outcome* outcome,
+                              const itp_stream_outcome* streams, int n_outcomes,
+                              double* reward) noexcept nogil

@@ -1,7 +1,7 @@
 """The fast path for C and C++: the functions of `itp.h`, checked at the border; none needs the GIL."""
 from cpython.pycapsule cimport PyCapsule_New
 from libc.math cimport isfinite, isnan
-from libc.stdint cimport int64_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 
 from itp._core.alloc cimport LEAST_CHUNK_BYTES
@@ -18,6 +18,7 @@ from itp._core.decide cimport (
 )
 from itp._core.decider cimport Served
 from itp._core.decision cimport Plan, Valued, action_of_mask
+from itp._core.estimates cimport Delivered, delivered_fits
 from itp._core.heuristic cimport (
     Candidates,
     Demand,
@@ -123,15 +124,17 @@ cdef int _prefer(itp_decider* decider, double preference) noexcept nogil:
 cdef int _update_stream(itp_decider* decider, int stream, double bandwidth_mbps, double latency_ms,
                         double congestion, double success_rate) noexcept nogil:
     cdef Network* net = _network_of(decider)
+    cdef double now_s
     if net == NULL:
         return ITP_INVALID
     if not (0 <= stream < net.n_streams and isfinite(bandwidth_mbps) and bandwidth_mbps >= 0.0
             and isfinite(latency_ms) and latency_ms >= 0.0 and 0.0 <= success_rate <= 1.0
             and (isnan(congestion) or 0.0 <= congestion <= 1.0)):
         return ITP_INVALID
-    network_drain(net, stream, monotonic_s())
+    now_s = monotonic_s()
+    network_drain(net, stream, now_s)
     network_measure(net, stream, bandwidth_mbps, latency_ms * 1e-3, success_rate,
-                    -1.0 if isnan(congestion) else congestion)
+                    -1.0 if isnan(congestion) else congestion, now_s)
     return ITP_OK
 
 
@@ -210,18 +213,40 @@ cdef bint _is_in_flight(const itp_decider* decider, const Plan* plan) noexcept n
 
 cdef int _report_outcome(itp_decider* decider, Plan* plan, const itp_outcome* given,
                          double* reward) noexcept nogil:
+    return _report_streams(decider, plan, given, NULL, 0, reward)
+
+
+cdef int _report_streams(itp_decider* decider, Plan* plan, const itp_outcome* given,
+                         const itp_stream_outcome* streams, int n_outcomes, double* reward) noexcept nogil:
     cdef Outcome outcome
+    cdef Delivered delivered
+    cdef const itp_stream_outcome* one
     cdef double found
+    cdef int k
     if decider == NULL or plan == NULL or given == NULL or not _is_in_flight(decider, plan):
         return ITP_INVALID
     if not (0.0 <= given.throughput_mbps <= 1e300 and 0.0 <= given.latency_s <= 1e300
             and given.retransmitted_bytes >= 0):
         return ITP_INVALID
+    if n_outcomes < 0 or (streams == NULL and n_outcomes > 0):
+        return ITP_INVALID
+    delivered.streams = 0
+    for k in range(n_outcomes):
+        one = streams + k
+        if not (0 <= one.stream < plan.paths.n and not (delivered.streams >> one.stream) & 1
+                and one.bytes >= 0 and 0.0 <= one.seconds <= 1e300 and one.retransmitted_bytes >= 0):
+            return ITP_INVALID
+        delivered.streams |= <uint32_t>1 << one.stream
+        delivered.bytes[one.stream] = one.bytes
+        delivered.seconds[one.stream] = one.seconds
+        delivered.retransmitted_bytes[one.stream] = one.retransmitted_bytes
+    if not delivered_fits(&delivered, plan):
+        return ITP_INVALID
     outcome.throughput_mbps = given.throughput_mbps
     outcome.latency_s = given.latency_s
     outcome.success = given.success != 0
     outcome.retransmitted_bytes = given.retransmitted_bytes
-    found = report_task(&(<Owned*>decider).core, plan, &outcome)
+    found = report_task(&(<Owned*>decider).core, plan, &outcome, NULL if streams == NULL else &delivered)
     if reward != NULL:
         reward[0] = found
     return ITP_OK
@@ -260,6 +285,7 @@ _api.set_deadlines = _set_deadlines
 _api.prefer = _prefer
 _api.candidates = _candidates
 _api.unsupported = _unsupported
+_api.report_streams = _report_streams
 
 # Code that was compiled for version 1 takes a table that says 1, and no other.
 cdef itp_api _api_1 = _api

@@ -8,6 +8,7 @@ from itp._core.alloc cimport Rule
 from itp._core.calibration cimport Reliability
 from itp._core.choose cimport Deadlines, Learned
 from itp._core.decision cimport Plan, Valued
+from itp._core.estimates cimport Delivered
 from itp._core.features cimport Situation
 from itp._core.heuristic cimport Policy
 from itp._core.reward cimport Outcome, Terms
@@ -72,9 +73,9 @@ cdef Status observe_task(Core* core, Plan* plan, Situation* situation) noexcept 
 cdef Status settle_task(Core* core, const Learned* model, int source, const float* q_values,
                         const Situation* situation, Plan* plan) noexcept nogil
 
-# Join an outcome, its figures checked, to a plan that is in the ledger; returns the reward.
-# outcome.imbalance is set here.
-cdef double report_task(Core* core, Plan* plan, Outcome* outcome) noexcept nogil
+# Join an outcome, its figures checked, to a plan that is in the ledger, and learn from it; returns the
+# reward. outcome.imbalance is set here. delivered: what each stream did, or NULL.
+cdef double report_task(Core* core, Plan* plan, Outcome* outcome, const Delivered* delivered) noexcept nogil
 
 # Take a plan back as if it had not been made; the memory of the workload stays as it is.
 cdef void retract_task(Core* core, Plan* plan) noexcept nogil

@@ -1,12 +1,13 @@
 """The fast path: from a task and the state of the streams to a decision."""
 from libc.math cimport INFINITY, NAN, isfinite
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
 from itp._core.alloc cimport Rule
 from itp._core.calibration cimport Tables, calibrated, learn, table_row
 from itp._core.choose cimport N_ACTIONS, Choice, Chooser, Draw, choose
 from itp._core.decision cimport ITP_GUARD, ITP_HEURISTIC, ITP_NATIVE, Plan
+from itp._core.estimates cimport Delivered, delivered_retransmitted_bytes, imbalance_of, learn_outcome
 from itp._core.features cimport Situation
 from itp._core.heuristic cimport Demand, meets_demand, split_chunks
 from itp._core.reward cimport Outcome, Terms, reference_time, reward_terms, weighted
@@ -197,16 +198,22 @@ cdef void _correct(Plan* plan, const Tables* tables) noexcept nogil:
     plan.raw_confidence = tables.confidence[row]
 
 
-cdef double report_task(Core* core, Plan* plan, Outcome* outcome) noexcept nogil:
+cdef double report_task(Core* core, Plan* plan, Outcome* outcome, const Delivered* delivered) noexcept nogil:
     cdef Terms terms
     cdef const Terms* w = &core.weights
     cdef double reward, now_s = network_monotonic_s(core.network)
+    cdef int64_t resent_bytes
     cdef int i
-    outcome.imbalance = plan.imbalance
+    outcome.imbalance = imbalance_of(plan, delivered)
+    if delivered != NULL:
+        resent_bytes = delivered_retransmitted_bytes(delivered)
+        if resent_bytes > outcome.retransmitted_bytes:
+            outcome.retransmitted_bytes = resent_bytes
     reward_terms(outcome, plan.demand.size_bytes, plan.reference_time_s, &terms)
     reward = weighted(&terms, w.throughput, w.latency, w.imbalance, w.completion, w.retransmission)
     for i in range(core.network.n_streams):
         network_drain(core.network, i, now_s)
+    learn_outcome(core.network, plan, outcome, delivered, now_s)
     network_release(core.network, plan.number, plan.mask, False)
     plan.in_ledger = False
     learn(&core.reliability, plan.raw_confidence, plan.expected_time_s, outcome.latency_s, outcome.success)

@@ -8,6 +8,7 @@ from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memset
 
 import os
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -38,7 +39,8 @@ from itp._core.decide cimport (
     retract_task,
     settle_task,
 )
-from itp._core.decision cimport ITP_HEURISTIC, ITP_ONNXRUNTIME, Decision, new_decision
+from itp._core.decision cimport ITP_HEURISTIC, ITP_ONNXRUNTIME, Decision, members, new_decision
+from itp._core.estimates cimport Delivered, delivered_fits
 from itp._core.features cimport (
     CANDIDATE_FEATURES,
     CONTEXT_FEATURES,
@@ -515,8 +517,11 @@ cdef class Decider:
 
     # --- outcomes ---
 
-    def report(self, Decision decision not None, throughput_mbps, latency_s, success, retransmitted_bytes):
+    def report(self, Decision decision not None, throughput_mbps, latency_s, success, retransmitted_bytes,
+               streams=None):
         """Join an outcome to its decision and return the reward.
+
+        `streams` maps streams of the decision to (bytes, seconds) or (bytes, seconds, retransmitted bytes).
 
         Raises
         ------
@@ -526,6 +531,7 @@ cdef class Decider:
             A figure is not finite or negative. Nothing is changed.
         """
         cdef Outcome outcome
+        cdef Delivered delivered
         # Conversions may run code of the caller's, which may report too: convert first, then check.
         outcome.throughput_mbps = real_between("throughput_mbps", throughput_mbps, 0.0, 1e300, "0 to 1e300")
         outcome.latency_s = real_between("latency_s", latency_s, 0.0, 1e300, "0 to 1e300")
@@ -535,11 +541,14 @@ cdef class Decider:
         outcome.success = bool(success)
         if decision.network is not self.network:
             raise OutcomeError("the decision was not made by this partitioner")
+        if streams is not None:
+            _read_delivered(streams, decision, &delivered)
         if decision.reported:
             raise OutcomeError(f"task {decision.task.id!r}: the outcome was reported before")
         if not decision.plan.in_ledger:
             raise OutcomeError(f"task {decision.task.id!r}: the decision is not settled yet")
-        decision.reward = report_task(&self.core, &decision.plan, &outcome)
+        decision.reward = report_task(&self.core, &decision.plan, &outcome,
+                                      NULL if streams is None else &delivered)
         decision.completed_at_s = network_unix_s(&self.network.net)
         decision.reported = True
         return decision.reward
@@ -564,6 +573,33 @@ cdef class Decider:
         if self.core.reliability.error_count == 0.0:
             return float("nan")
         return self.core.reliability.error_sum / self.core.reliability.error_count
+
+
+cdef int _read_delivered(object streams, Decision decision, Delivered* out) except -1:
+    """What the caller says of a decision's streams, checked."""
+    cdef uint32_t bit
+    cdef int i
+    out.streams = 0
+    if not isinstance(streams, Mapping):
+        raise TypeError(f"streams = {streams!r}: expected a mapping of streams to (bytes, seconds)")
+    for stream, figures in streams.items():
+        i = decision.network.stream_index(stream)
+        bit = <uint32_t>1 << i
+        if not decision.plan.mask & bit:
+            raise ValueError(f"streams has stream {i}, which carries nothing of task {decision.task.id!r}: "
+                             f"expected streams of {members(decision.plan.mask)}")
+        if not isinstance(figures, tuple) or not 2 <= len(figures) <= 3:
+            raise TypeError(f"streams[{i}] = {figures!r}: expected (bytes, seconds) or "
+                            "(bytes, seconds, retransmitted_bytes)")
+        out.bytes[i] = byte_count("a stream's bytes", figures[0], 0)
+        out.seconds[i] = real_between("a stream's seconds", figures[1], 0.0, 1e300, "0 to 1e300")
+        out.retransmitted_bytes[i] = (byte_count("a stream's retransmitted_bytes", figures[2], 0)
+                                      if len(figures) == 3 else 0)
+        out.streams |= bit
+    if not delivered_fits(out, &decision.plan):
+        raise ValueError(f"streams have more bytes than the {decision.task.size_bytes} of task "
+                         f"{decision.task.id!r}")
+    return 0
 
 
 cdef class FastPath:

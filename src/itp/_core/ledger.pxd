@@ -8,7 +8,10 @@ ctypedef struct Flight:
     uint64_t number             # of the decision; ascending, so the queue is sorted by it
     int64_t left_bytes          # of the chunk, as far as progress reports have told
     int64_t elsewhere_bytes     # of the task on other streams: left + elsewhere ranks it under SRPT
+    int64_t bytes               # of the chunk
     double admitted_s
+    double waited_s             # since then, while the stream served others, as far as outcomes have told ...
+    double waited_to_s          # ... the last of which was through then
     int priority_class
 
 # The chunks of one stream in order of admission: flights[head : head + count].
@@ -35,6 +38,14 @@ cdef double queue_ahead_bytes(const Queue* q, int order, double size_bytes, int 
                               double now_s) noexcept nogil
 # Take bytes that are known to be delivered off the line, in service order.
 cdef void queue_serve(Queue* q, int order, int64_t delivered_bytes, double now_s) noexcept nogil
+# The flight of a decision, or NULL.
+cdef Flight* queue_flight(const Queue* q, uint64_t number) noexcept nogil
+# Bytes of older flights, their outcomes still to come, that one which is through waited for at this rate.
+cdef double queue_unreported_bytes(const Queue* q, int order, const Flight* through, double rate_Bps,
+                                   double now_s) noexcept nogil
+# The stream has served one decision's chunk for so long, up to `until_s`; those behind it waited.
+cdef void queue_note_service(Queue* q, int order, uint64_t number, double service_s,
+                             double until_s) noexcept nogil
 # Whether a decision's chunk is in the line.
 cdef bint queue_holds(const Queue* q, uint64_t number) noexcept nogil
 # Take one decision's chunk out, False if it is not there; with `orphan` its bytes stay, to drain.

@@ -162,6 +162,42 @@ cdef int64_t _index(const Queue* q, uint64_t number) noexcept nogil:
     return low if low < q.head + q.count and q.flights[low].number == number else -1
 
 
+cdef Flight* queue_flight(const Queue* q, uint64_t number) noexcept nogil:
+    cdef int64_t index = _index(q, number)
+    return q.flights + index if index >= 0 else NULL
+
+
+cdef double queue_unreported_bytes(const Queue* q, int order, const Flight* through, double rate_Bps,
+                                   double now_s) noexcept nogil:
+    cdef double free_s = 0.0, since_s
+    cdef const Flight* f = q.flights + q.head
+    while f.number < through.number:
+        # Only the outcome of a task that is also on other streams comes later than the end of its chunk.
+        if f.elsewhere_bytes > 0 and (order == FIFO or _served_before(f, through, now_s)):
+            since_s = f.waited_to_s
+            free_s = (free_s if free_s > since_s else since_s) + <double>f.bytes / rate_Bps
+        f += 1
+    return (free_s - through.waited_to_s) * rate_Bps if free_s > through.waited_to_s else 0.0
+
+
+cdef void queue_note_service(Queue* q, int order, uint64_t number, double service_s,
+                             double until_s) noexcept nogil:
+    cdef double since_s
+    cdef Flight* f
+    cdef int64_t i
+    for i in range(q.head, q.head + q.count):
+        f = q.flights + i
+        if f.number == number or (order == FIFO and f.number < number):
+            continue
+        # In order of arrival, a chunk waits from its beginning to the end of the last one ahead of it.
+        since_s = f.waited_to_s
+        if order != FIFO and until_s - service_s > since_s:
+            since_s = until_s - service_s
+        if until_s > since_s:
+            f.waited_s += until_s - since_s
+            f.waited_to_s = until_s
+
+
 cdef bint queue_holds(const Queue* q, uint64_t number) noexcept nogil:
     return _index(q, number) >= 0
 

@@ -60,10 +60,11 @@ cdef void reward_terms(const Outcome* outcome, int64_t size_bytes, double refere
                        Terms* out) noexcept nogil:
     cdef double size = <double>size_bytes
     cdef double resent = <double>outcome.retransmitted_bytes
+    # 0 where nothing is known to move, in an infinite time.
     cdef double reference_mbps = size * 8e-6 / reference_time_s
+    cdef double sum_mbps = outcome.throughput_mbps + reference_mbps
     # (x - 1) / (x + 1) of x = achieved / reference, written so that no ratio overflows.
-    out.throughput = ((outcome.throughput_mbps - reference_mbps)
-                      / (outcome.throughput_mbps + reference_mbps))
+    out.throughput = ((outcome.throughput_mbps - reference_mbps) / sum_mbps) if sum_mbps > 0.0 else 0.0
     out.latency = outcome.latency_s / (outcome.latency_s + reference_time_s)
     out.imbalance = outcome.imbalance
     out.completion = 1.0 if outcome.success else 0.0

@@ -26,6 +26,23 @@ ctypedef struct StreamMetrics:
     float bandwidth_scaled      # state entries, cached because logarithms are slow
     float latency_scaled
 
+# How much the caller's own measurements of one figure still count against outcomes.
+ctypedef struct Freshness:
+    double at_s                 # of the last one; negative: never measured
+    double interval_s           # usual time between two; 0: fewer than two
+    double outcomes             # evidence of outcomes since, in whole outcomes
+
+# What the estimates of one stream rest on.
+ctypedef struct Evidence:
+    bint known                  # its bandwidth was measured, or followed an outcome
+    Freshness bandwidth
+    Freshness latency
+    Freshness success
+    double share                # of the bandwidth estimate that is not yet replaced by outcomes
+    double drift                # mean of (sample - estimate) / (sample + estimate) of outcomes
+    double usual_Bps            # long-run mean of the bandwidth
+    double recovered_s          # when a stale low estimate was last raised towards it
+
 cdef extern from "itp.h" nogil:
     # What a policy sees of all streams, at one moment, for one task: see the header.
     ctypedef struct Paths "itp_paths":
@@ -39,6 +56,7 @@ cdef extern from "itp.h" nogil:
 # Streams and what is in flight on them.
 ctypedef struct Network:
     StreamMetrics streams[16]
+    Evidence evidence[16]
     Queue queues[16]
     int n_streams
     int order                   # of service
@@ -52,9 +70,9 @@ ctypedef struct Network:
 # Up, 100 Mbit/s, 20 ms, no loss; nothing in flight. network_free gives back what it takes later.
 cdef void network_init(Network* net, int n_streams, int order) noexcept nogil
 cdef void network_free(Network* net) noexcept nogil
-# congestion: the caller's own measure in [0, 1], or -1: the ledger's.
+# Take in the caller's own measurements; NaN leaves a figure as it is. congestion: in [0, 1], or -1: ledger's.
 cdef void network_measure(Network* net, int i, double bandwidth_mbps, double latency_s, double success_rate,
-                          double congestion) noexcept nogil
+                          double congestion, double now_s) noexcept nogil
 # Bring stream i's ledger up to `now_s`.
 cdef void network_drain(Network* net, int i, double now_s) noexcept nogil
 cdef void network_set_up(Network* net, int i, bint up, double now_s) noexcept nogil
@@ -92,7 +110,9 @@ cdef class NetworkState:
 cdef void set_bandwidth(StreamMetrics* m, double bandwidth_Bps) noexcept nogil
 cdef void set_latency(StreamMetrics* m, double latency_s) noexcept nogil
 
-# Take in a sample of a stream's bandwidth that weighs so much (0 to 1), or how long its chunk took.
+# Take in a sample of a stream's bandwidth that weighs so much (0 to 1), only its distance from the estimate,
+# or how long a chunk took.
+cdef void note_variability(StreamMetrics* m, double sample_Bps, double weight) noexcept nogil
 cdef void note_bandwidth(StreamMetrics* m, double sample_Bps, double weight, double now_s) noexcept nogil
 cdef void note_time(StreamMetrics* m, double actual_s, double planned_s, double weight) noexcept nogil
 

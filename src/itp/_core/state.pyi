@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +41,7 @@ class NetworkState:
         now_s: float | None = None,
     ) -> None: ...
     def set_stream_up(self, stream: int, up: bool, *, now_s: float | None = None) -> None: ...
-    def stream(self, stream: int) -> dict[str, float | bool | None]: ...
+    def stream(self, stream: int, *, now_s: float | None = None) -> dict[str, Any]: ...
     def admit(
         self,
         number: int,

@@ -42,6 +42,9 @@ cdef double _QUEUE_DEPTH_HALF = QUEUE_DEPTH_HALF
 
 # Figures beyond these count as these: sums and products of them stay finite.
 cdef double _MAX_BANDWIDTH_MBPS = 1e12
+cdef double _SMOOTHING = 0.25                            # weight of a measurement in the variability
+cdef double _USUAL = 0.05                                # ... and in the long-run mean
+cdef double _MAX_INTERVAL_S = 60.0                       # who measures less often does not measure regularly
 cdef double _MAX_SECONDS = 1e9
 
 cdef double _BYTES_PER_MEGABIT = 125000.0
@@ -75,10 +78,14 @@ cdef void set_latency(StreamMetrics* m, double latency_s) noexcept nogil:
     m.latency_scaled = scaled(latency_s, _LATENCY_LOW_S, _LATENCY_LOG2)
 
 
-cdef void note_bandwidth(StreamMetrics* m, double sample_Bps, double weight, double now_s) noexcept nogil:
+cdef void note_variability(StreamMetrics* m, double sample_Bps, double weight) noexcept nogil:
     cdef double sum_Bps = sample_Bps + m.bandwidth_Bps
     if sum_Bps > 0.0:
         m.variability += weight * (fabs(sample_Bps - m.bandwidth_Bps) / sum_Bps - m.variability)
+
+
+cdef void note_bandwidth(StreamMetrics* m, double sample_Bps, double weight, double now_s) noexcept nogil:
+    note_variability(m, sample_Bps, weight)
     set_bandwidth(m, m.bandwidth_Bps + weight * (sample_Bps - m.bandwidth_Bps))
     m.measured_s = now_s
 
@@ -116,7 +123,13 @@ cdef void network_init(Network* net, int n_streams, int order) noexcept nogil:
     net.order = order
     net.up = (<uint32_t>1 << n_streams) - 1
     for i in range(STREAM_LIMIT):
-        network_measure(net, i, 100.0, 0.02, 1.0, -1.0)
+        set_bandwidth(&net.streams[i], 100.0 * _BYTES_PER_MEGABIT)
+        set_latency(&net.streams[i], 0.02)
+        net.streams[i].success_rate = 1.0
+        net.streams[i].congestion = -1.0
+        net.evidence[i].bandwidth.at_s = net.evidence[i].latency.at_s = net.evidence[i].success.at_s = -1.0
+        net.evidence[i].share = 1.0
+        net.evidence[i].usual_Bps = net.streams[i].bandwidth_Bps
 
 
 cdef void network_free(Network* net) noexcept nogil:
@@ -125,13 +138,44 @@ cdef void network_free(Network* net) noexcept nogil:
         queue_free(&net.queues[i])
 
 
+cdef void _refresh(Freshness* f, double now_s) noexcept nogil:
+    """The caller has measured this figure."""
+    cdef double gap_s
+    if f.at_s >= 0.0:
+        gap_s = now_s - f.at_s
+        # Several calls in a row count as one measurement: the longer gap prevails.
+        f.interval_s = gap_s if gap_s > f.interval_s else 0.5 * (f.interval_s + gap_s)
+        if f.interval_s > _MAX_INTERVAL_S:
+            f.interval_s = _MAX_INTERVAL_S
+    f.at_s = now_s
+    f.outcomes = 0.0
+
+
 cdef void network_measure(Network* net, int i, double bandwidth_mbps, double latency_s, double success_rate,
-                          double congestion) noexcept nogil:
+                          double congestion, double now_s) noexcept nogil:
     cdef StreamMetrics* m = &net.streams[i]
-    set_bandwidth(m, _BYTES_PER_MEGABIT * (
-        bandwidth_mbps if bandwidth_mbps < _MAX_BANDWIDTH_MBPS else _MAX_BANDWIDTH_MBPS))
-    set_latency(m, latency_s if latency_s < _MAX_SECONDS else _MAX_SECONDS)
-    m.success_rate = success_rate
+    cdef Evidence* e = &net.evidence[i]
+    cdef double bandwidth_Bps
+    if not isnan(bandwidth_mbps):
+        bandwidth_Bps = _BYTES_PER_MEGABIT * (
+            bandwidth_mbps if bandwidth_mbps < _MAX_BANDWIDTH_MBPS else _MAX_BANDWIDTH_MBPS)
+        if e.known:
+            note_variability(m, bandwidth_Bps, _SMOOTHING)
+            e.usual_Bps += _USUAL * (bandwidth_Bps - e.usual_Bps)
+        else:
+            e.usual_Bps = bandwidth_Bps
+        set_bandwidth(m, bandwidth_Bps)
+        m.measured_s = now_s
+        _refresh(&e.bandwidth, now_s)
+        e.known = True
+        e.share = 1.0
+        e.drift = 0.0
+    if not isnan(latency_s):
+        set_latency(m, latency_s if latency_s < _MAX_SECONDS else _MAX_SECONDS)
+        _refresh(&e.latency, now_s)
+    if not isnan(success_rate):
+        m.success_rate = success_rate
+        _refresh(&e.success, now_s)
     m.congestion = congestion
 
 
@@ -219,6 +263,9 @@ cdef void network_admit(Network* net, uint64_t number, int64_t size_bytes, doubl
         f.number = number
         f.left_bytes = chunks[i]
         f.elsewhere_bytes = 0 if copies else size_bytes - chunks[i]
+        f.bytes = chunks[i]
+        f.waited_s = 0.0
+        f.waited_to_s = now_s
         f.admitted_s = now_s
         f.priority_class = priority_class(priority)
         q.count += 1
@@ -383,6 +430,10 @@ cdef class NetworkState:
                       success_rate=None, *, now_s=None):
         """Take in fresh measurements of one stream; what is None stays as it was.
 
+        A measurement replaces the estimate. While the caller goes on measuring, outcomes do not change that
+        figure; once two of its usual intervals have passed without another one, or where there was but one,
+        reported outcomes take over step by step (docs/estimates.md).
+
         Parameters
         ----------
         stream : int
@@ -400,7 +451,6 @@ cdef class NetworkState:
             Nothing is changed.
         """
         cdef int i = self.stream_index(stream)
-        cdef StreamMetrics* m = &self.net.streams[i]
         cdef double bandwidth = NAN, latency_s = NAN, success = NAN, crowd = -1.0, now
         if bandwidth_mbps is not None:
             bandwidth = real_between("bandwidth_mbps", bandwidth_mbps, 0.0, DBL_MAX, "finite and >= 0 Mbit/s")
@@ -413,12 +463,7 @@ cdef class NetworkState:
         now = self._now(now_s)
         # Conversions may have let other threads run; from here on nobody comes between.
         network_drain(&self.net, i, now)
-        network_measure(
-            &self.net, i,
-            m.bandwidth_Bps / _BYTES_PER_MEGABIT if isnan(bandwidth) else bandwidth,
-            m.latency_s if isnan(latency_s) else latency_s,
-            m.success_rate if isnan(success) else success,
-            crowd)
+        network_measure(&self.net, i, bandwidth, latency_s, success, crowd, now)
 
     def set_stream_up(self, stream, up, *, now_s=None):
         """Say whether a stream works; one that is down gets no chunk and drains nothing."""
@@ -427,16 +472,34 @@ cdef class NetworkState:
             raise TypeError(f"up must be True or False; got {up!r}")
         network_set_up(&self.net, i, up, self._now(now_s))
 
-    def stream(self, stream):
-        """The metrics of one stream, as a dict in the units of ``update_stream``."""
+    def stream(self, stream, *, now_s=None):
+        """What is known of one stream.
+
+        Returns
+        -------
+        dict
+            ``bandwidth_mbps``, ``latency_ms``, ``congestion``, ``success_rate`` : as in ``update_stream``;
+            congestion is None where the ledger tells it.
+            ``up`` : bool.
+            ``source`` : "caller", "outcomes" or "default": what most of the bandwidth estimate comes from.
+            ``measured_age_s`` : seconds since the bandwidth was measured or followed an outcome; None: never.
+            ``variability`` : mean of |sample - estimate| / (sample + estimate) of the bandwidth, 0 to 1.
+            ``lateness`` : mean of (actual - planned) / (actual + planned) time of its chunks, -1 to 1.
+        """
         cdef int i = self.stream_index(stream)
-        cdef StreamMetrics* m = &self.net.streams[i]
+        cdef double now = self._now(now_s)
+        cdef const StreamMetrics* m = &self.net.streams[i]
+        cdef const Evidence* e = &self.net.evidence[i]
         return {
             "bandwidth_mbps": m.bandwidth_Bps / _BYTES_PER_MEGABIT,
             "latency_ms": m.latency_s * 1e3,
             "congestion": None if m.congestion < 0.0 else m.congestion,
             "success_rate": m.success_rate,
             "up": bool((self.net.up >> i) & 1),
+            "source": "default" if not e.known else "caller" if e.share >= 0.5 else "outcomes",
+            "measured_age_s": max(now - m.measured_s, 0.0) if e.known else None,
+            "variability": m.variability,
+            "lateness": m.lateness,
         }
 
     # --- the ledger ---

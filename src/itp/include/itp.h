@@ -98,6 +98,14 @@ typedef struct {
     int64_t retransmitted_bytes; /* >= 0 */
 } itp_outcome;
 
+/* What one of its streams did. */
+typedef struct {
+    int stream;
+    int64_t bytes;               /* delivered, 0 to the task's size */
+    double seconds;              /* from the decision to the stream's last byte, >= 0 */
+    int64_t retransmitted_bytes; /* >= 0 */
+} itp_stream_outcome;
+
 /* What a decider has done. */
 typedef struct {
     uint64_t decisions;
@@ -186,6 +194,12 @@ typedef struct {
 
     /* Decisions so far that a rule made, as the model was trained on no such case. */
     int (*unsupported)(const itp_decider *decider, uint64_t *decisions);
+
+    /* As report_outcome, with what streams of the decision did, each once: their estimates follow it, those of
+     * others stay. No more bytes than the task has; of copies, each. Where all streams are there, the reward's
+     * imbalance is the real one. streams NULL: as report_outcome. */
+    int (*report_streams)(itp_decider *decider, itp_decision *decision, const itp_outcome *outcome,
+                          const itp_stream_outcome *streams, int n_outcomes, double *reward);
 } itp_api;
 
 #ifdef Py_PYTHON_H
