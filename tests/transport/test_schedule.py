@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from itp.transport.protocol.frames import MAX_PAYLOAD, FrameError, Kind
 from itp.transport.protocol.ranges import RangeSet
-from itp.transport.protocol.schedule import Schedule
+from itp.transport.protocol.schedule import Schedule, StreamProgress
 
 
 def do_nothing():
@@ -114,6 +114,25 @@ def test_without_trouble_every_byte_is_sent_once_by_the_stream_it_was_given_to()
     assert (sent[0][1].offset, sum(item.length for item in sent[0])) == (300_000, 200_000)
     assert 1 not in sent
     assert schedule.files[1].retransmitted_bytes == 0
+
+
+def test_what_each_stream_did_for_a_file_and_when():
+    schedule = Schedule(2, do_nothing)
+    schedule.add(1, (0, 1), (2 * MAX_PAYLOAD, 1000))
+    for _ in range(3):
+        schedule.next(0)
+    for _ in range(2):
+        schedule.next(1)
+    schedule.ack(0, 2, now_s=5.0)
+    schedule.ack(1, 2, now_s=6.0)
+    schedule.nack(0, 3, now_s=7.0)
+    schedule.next(0)
+    assert schedule.files[1].streams == {
+        0: StreamProgress(MAX_PAYLOAD, MAX_PAYLOAD, 5.0),
+        1: StreamProgress(1000, 0, 6.0),
+    }
+    schedule.ack(0, 4, now_s=8.0)
+    assert schedule.files[1].streams[0] == StreamProgress(2 * MAX_PAYLOAD, MAX_PAYLOAD, 8.0)
 
 
 def test_what_a_dead_stream_had_not_delivered_counts_as_sent_again():

@@ -116,6 +116,26 @@ def test_the_chunks_travel_as_decided(tmp_path, receiver):
     assert delivered == list(result.decision.chunk_sizes)
 
 
+def test_what_each_stream_did_is_reported(tmp_path, receiver, monkeypatch):
+    reported = []
+    report = itp.TaskPartitioner.report_outcome
+
+    def reporting(self, decision, **figures):
+        reported.append((decision, figures))
+        return report(self, decision, **figures)
+
+    monkeypatch.setattr(itp.TaskPartitioner, "report_outcome", reporting)
+    with sending(receiver.address, heuristic="equal_split") as sender:
+        sender.submit(make_file(tmp_path, "file", 1_000_000)).result(30)
+    ((decision, figures),) = reported
+    streams = figures["streams"]
+    # The receiver may confirm the file before its last frames of other streams.
+    assert streams
+    for stream, done in streams.items():
+        assert 0 < done.bytes <= decision.chunk_sizes[decision.stream_ids.index(stream)]
+        assert 0 < done.seconds <= figures["latency_s"]
+
+
 def test_an_existing_target_is_replaced_and_a_symlink_is_not_followed(tmp_path, arrivals, receiver):
     outside = make_file(tmp_path, "outside", 10)
     before = outside.read_bytes()

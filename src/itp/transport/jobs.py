@@ -8,7 +8,7 @@ from functools import partial
 
 from itp._core.decision import Decision
 from itp.errors import TransportError
-from itp.partitioner import TaskPartitioner
+from itp.partitioner import StreamOutcome, TaskPartitioner
 from itp.transport.io.source import Source
 from itp.transport.lock import DeferringLock, call_safely
 from itp.transport.outbox import Outbox, Outcome
@@ -160,6 +160,7 @@ class TransferJobs:
             latency_s=latency_s,
             success=result is not None,
             retransmitted_bytes=transfer.retransmitted_bytes,
+            streams=_stream_outcomes(transfer, decision),
         )
 
     def _resolve(self, transfer: Transfer, outcome: Outcome) -> None:
@@ -175,6 +176,17 @@ class TransferJobs:
             with self._lock:
                 self._pending.discard(transfer)
                 self._lock.notify_all()
+
+
+def _stream_outcomes(transfer: Transfer, decision: Decision) -> dict[int, StreamOutcome]:
+    """What the decision's own streams did. Others may have taken over the chunk of one that was lost."""
+    return {
+        stream: StreamOutcome(
+            done.delivered_bytes, max(done.delivered_s - transfer.started_s, 0.0), done.retransmitted_bytes
+        )
+        for stream, done in transfer.stream_progress.items()
+        if stream in decision.stream_ids
+    }
 
 
 def _check_source(transfer: Transfer) -> None:

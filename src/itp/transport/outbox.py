@@ -115,7 +115,9 @@ class Outbox:
         """Take a transfer out of flight: nothing more of it is sent. ``fail`` follows."""
         if self.in_flight.pop(transfer.file_id, None) is not None:
             progress = self._schedule.forget(transfer.file_id)
-            transfer.retransmitted_bytes = progress.retransmitted_bytes if progress else 0
+            if progress is not None:
+                transfer.retransmitted_bytes = progress.retransmitted_bytes
+                transfer.stream_progress = dict(progress.streams)
 
     def fail(self, transfer: Transfer, error: Exception) -> None:
         """End a transfer with an error, unless it has ended; if it is in flight, the receiver is told."""

@@ -231,17 +231,19 @@ class Sender:
                         self._sample(stream)
 
     def _sample(self, stream: Stream) -> None:
-        index = stream.index
+        index, last_mbps = stream.index, stream.metrics.bandwidth_mbps
         try:
             stream.sample(self._schedule.unacked_frames(index), self._schedule.delivered_bytes(index))
         except OSError as error:
             self._lose(stream, describe(error))
             return
+        bandwidth_mbps = stream.metrics.bandwidth_mbps
         self._lock.defer(
             partial(
                 self._partitioner.update_stream,
                 index,
-                bandwidth_mbps=stream.metrics.bandwidth_mbps,
+                # An idle stream has no new measurement: its old one grows stale.
+                bandwidth_mbps=bandwidth_mbps if bandwidth_mbps != last_mbps else None,
                 latency_ms=stream.metrics.latency_ms,
                 success_rate=stream.metrics.success_rate,
             )
@@ -341,9 +343,9 @@ class Sender:
             raise FrameError(f"the receiver says: {decode_reason(frame.body)}")
         transfer = self._outbox.in_flight.get(frame.file_id)
         if frame.kind is Kind.ACK:
-            self._credit(stream, transfer, self._schedule.ack(stream.index, frame.offset))
+            self._credit(stream, transfer, self._schedule.ack(stream.index, frame.offset, time.monotonic()))
         elif frame.kind is Kind.NACK:
-            self._credit(stream, transfer, self._schedule.nack(stream.index, frame.offset))
+            self._credit(stream, transfer, self._schedule.nack(stream.index, frame.offset, time.monotonic()))
         elif frame.kind is Kind.FILE_FAILED and transfer is not None:
             self._jobs.defer_refused(transfer, decode_reason(frame.body))
         elif frame.kind is Kind.FILE_DONE and transfer is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from itp._core.decision import Decision
 from itp._core.task import Task
 from itp.transport.io.source import Source
+from itp.transport.protocol.schedule import StreamProgress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,7 @@ class Transfer(Future[TransferResult]):
         self.started_s = self.submitted_s
         self.latency_s = 0.0
         self.retransmitted_bytes = 0
+        self.stream_progress: dict[int, StreamProgress] = {}
         self.end_claimed = False
         self.end_sent = False
 

@@ -6,7 +6,7 @@ order they are sent, and the receiver acknowledges them by number.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -28,12 +28,24 @@ class Item(NamedTuple):
 
 
 @dataclass(slots=True)
+class StreamProgress:
+    """What one stream did for one file."""
+
+    delivered_bytes: int = 0
+    retransmitted_bytes: int = 0
+    delivered_s: float = 0.0
+    """When the last of them were acknowledged."""
+
+
+@dataclass(slots=True)
 class FileProgress:
     """How much of one file was sent and delivered, in bytes."""
 
     unsent_bytes: int
     delivered_bytes: int = 0
     retransmitted_bytes: int = 0
+    streams: defaultdict[int, StreamProgress] = field(default_factory=lambda: defaultdict(StreamProgress))
+    """By stream."""
 
 
 @dataclass(slots=True)
@@ -154,7 +166,7 @@ class Schedule:
 
     # --- acknowledgements ---
 
-    def ack(self, stream: int, position: int) -> int:
+    def ack(self, stream: int, position: int, now_s: float = 0.0) -> int:
         """All frames up to number `position` arrived; returns the delivered bytes of files under way.
 
         Raises
@@ -174,12 +186,14 @@ class Schedule:
                 progress = self.files.get(item.file_id)
                 if progress is not None:
                     progress.delivered_bytes += item.length
+                    progress.streams[stream].delivered_bytes += item.length
+                    progress.streams[stream].delivered_s = now_s
                     delivered += item.length
         s.acked_frames = position
         s.consecutive_nacks = 0
         return delivered
 
-    def nack(self, stream: int, position: int) -> int:
+    def nack(self, stream: int, position: int, now_s: float = 0.0) -> int:
         """Frame number `position` arrived damaged and is sent again; otherwise as ``ack``.
 
         Raises
@@ -188,7 +202,7 @@ class Schedule:
             As for ``ack``, or too many frames in a row arrived damaged.
         """
         s = self._streams[stream]
-        delivered = self.ack(stream, position - 1) if position - 1 > s.acked_frames else 0
+        delivered = self.ack(stream, position - 1, now_s) if position - 1 > s.acked_frames else 0
         if position != s.acked_frames + 1 or not s.unacked:
             raise FrameError(f"the receiver refused frame {position}, which was never sent or is settled")
         s.consecutive_nacks += 1
@@ -200,7 +214,7 @@ class Schedule:
         if item.kind is Kind.FILE:
             s.announced.discard(item.file_id)
         elif item.kind is Kind.DATA:
-            self._mark_unsent(item)
+            self._mark_unsent(stream, item)
             s.ranges.appendleft(item)
         else:
             s.control.appendleft(item)
@@ -221,7 +235,7 @@ class Schedule:
         s.up = False
         for item in s.unacked:
             if item.kind is Kind.DATA:
-                self._mark_unsent(item)
+                self._mark_unsent(stream, item)
         lost = [item for item in (*s.unacked, *s.control, *s.ranges) if item.kind is not Kind.FILE]
         for queue in (s.unacked, s.control, s.ranges):
             queue.clear()
@@ -232,11 +246,12 @@ class Schedule:
             [item for item in lost if item.kind is Kind.DATA and item.file_id in self.files], rates
         )
 
-    def _mark_unsent(self, item: Item) -> None:
+    def _mark_unsent(self, stream: int, item: Item) -> None:
         progress = self.files.get(item.file_id)
         if progress is not None:
             progress.unsent_bytes += item.length
             progress.retransmitted_bytes += item.length
+            progress.streams[stream].retransmitted_bytes += item.length
 
     def _redistribute(self, items: Sequence[Item], rates: Sequence[float]) -> None:
         live = self.live
