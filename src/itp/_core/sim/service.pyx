@@ -402,7 +402,7 @@ cdef void _delivered(Env* env, int i, int slot) noexcept nogil:
     cdef StreamMetrics* known = env.metrics + i
     cdef Slot* task = slot_of(env, slot)
     cdef Chunk* chunk = chunk_of(env, slot, i)
-    cdef double finish_s, behind, late_s, delay_s = s.delay_s
+    cdef double finish_s, behind, late_s, error, delay_s = s.delay_s
     cdef uint64_t number = <uint64_t>task.task
     if s.loss > 0.0:
         # The last packet lost comes late, and holds the end up by what it does not overlap with: it is
@@ -430,9 +430,8 @@ cdef void _delivered(Env* env, int i, int slot) noexcept nogil:
     task.resent += chunk.resent
     # In slow start the sender sees less than the path can do, and knows.
     if not in_slow_start(s):
-        note_bandwidth(known, s.rate_Bps * exp(env.workload.estimate_noise
-                                               * draw_bell(draw_key(env.seed, per_link(MEASUREMENT, i)), number)),
-                       _SMOOTHING, env.now_s)
+        error = env.workload.estimate_noise * draw_bell(draw_key(env.seed, per_link(MEASUREMENT, i)), number)
+        note_bandwidth(known, s.rate_Bps * exp(error), _SMOOTHING, env.now_s)
     note_time(known, finish_s - task.arrival.at_s, task.expected_s, _SMOOTHING)
     set_latency(known, known.latency_s + _SMOOTHING * (delay_s + standing_queue_s(env, i) - known.latency_s))
     known.success_rate += _SMOOTHING * (
