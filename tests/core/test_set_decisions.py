@@ -21,11 +21,13 @@ pytestmark = pytest.mark.core
 MB = 10**6
 
 
-def decider(n=4, seed=0, *, order="fifo", arrays=None, served=None, clock=None, **options):
-    """A decider by a set model of random weights, over streams that differ."""
+def decider(n=4, seed=0, *, order="fifo", arrays=None, served=None, clock=None, metrics=None, **options):
+    """A decider by a set model of random weights; `metrics` are Mbit/s and ms of its streams."""
     network = itp.NetworkState(n, order, clock or itp.ManualClock())
-    for i in range(n):
-        network.update_stream(i, 200.0 / (1 + i), 5.0 + 10.0 * i, success_rate=0.99)
+    if metrics is None:
+        metrics = [(200.0 / (1 + i), 5.0 + 10.0 * i) for i in range(n)]
+    for i, (bandwidth_mbps, latency_ms) in enumerate(metrics):
+        network.update_stream(i, bandwidth_mbps, latency_ms, success_rate=0.99)
     made = Decider(network, **options)
     net = SetNet(random_arrays(seed=seed) if arrays is None else arrays)
     made.serve(Served("random", set_net=net, **(served or {})))
@@ -99,9 +101,7 @@ def test_the_order_of_the_streams_does_not_matter():
         order = rng.permutation(n).tolist()
         values = []
         for places in (range(n), order):
-            made = decider(n)
-            for i, place in enumerate(places):
-                made.network.update_stream(i, *metrics[place], success_rate=1.0)
+            made = decider(n, metrics=[metrics[place] for place in places])
             for size in (MB, 30 * MB):
                 d = made.decide(itp.Task("t", size))
             named = {tuple(sorted(places[i] for i in streams)): value for streams, value in d.values.items()}
@@ -119,9 +119,8 @@ def test_rates_and_sizes_ten_times_as_large_give_the_same_decisions(n):
     chosen = []
     for scale in (1, 10):
         clock = itp.ManualClock()
-        made = decider(n, clock=clock, min_chunk_bytes=scale * 65536)
-        for i, (bandwidth_mbps, latency_ms) in enumerate(metrics):
-            made.network.update_stream(i, scale * bandwidth_mbps, latency_ms)
+        rates = [(scale * bandwidth_mbps, latency_ms) for bandwidth_mbps, latency_ms in metrics]
+        made = decider(n, clock=clock, metrics=rates, min_chunk_bytes=scale * 65536)
         kept = []
         for size in sizes:
             clock.set(clock.monotonic_s + 0.05)

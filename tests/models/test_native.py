@@ -146,6 +146,10 @@ int check(const itp_api *api, const itp_model *model)
     CHECK(api->report_outcome(four, &theirs, &outcome, &reward) == ITP_INVALID);
     api->drop(four, &theirs);
 
+#if ITP_API_VERSION == 1
+    outcome.retransmitted_bytes = 5;
+    CHECK(api->report_outcome(four, &d, &outcome, &reward) == ITP_OK);
+#else
     /* What the decision's one stream did. */
     CHECK(d.streams == 4u);
     const itp_stream_outcome wrong[] = {
@@ -173,6 +177,7 @@ int check(const itp_api *api, const itp_model *model)
                                       .retransmitted_bytes = 5};
     CHECK(api->report_streams(four, &d, &outcome, &right, 1, &reward) == ITP_OK && isfinite(reward));
     CHECK(api->report_streams(four, &d, &outcome, &right, 1, &reward) == ITP_INVALID);
+#endif
     api->destroy(other);
 
     itp_counters counters;

@@ -205,7 +205,8 @@ WORKLOAD = [
     "age_s",
 ]
 STREAM = ["bandwidth_Bps", "latency_s", "success_rate", "variability", "lateness", "measured_age_s"]
-WRONG_NUMBERS = [-2.0, 1e300, float("nan"), float("inf"), None, "1", True, [1.0]]
+STREAM += ["known", "share", "drift", "usual_Bps"]
+WRONG_NUMBERS = [-2.0, 1e300, float("nan"), float("inf"), None, "1", [1.0]]
 WRONG += [(put("state", "workload", k, value=v), k) for k in WORKLOAD for v in WRONG_NUMBERS]
 WRONG += [(put("state", "streams", 0, k, value=v), k) for k in STREAM for v in WRONG_NUMBERS]
 

@@ -9,6 +9,7 @@ from itp._core.calibration cimport BINS, Reliability
 from itp._core.decider cimport Decider
 from itp._core.state cimport (
     STREAM_LIMIT,
+    Evidence,
     Network,
     StreamMetrics,
     network_monotonic_s,
@@ -35,11 +36,13 @@ def learnt(Decider decider not None):
     cdef Workload workload = net.workload
     cdef Reliability reliability = decider.core.reliability
     cdef StreamMetrics metrics[STREAM_LIMIT]
+    cdef Evidence evidence[STREAM_LIMIT]
     cdef double now_s = network_monotonic_s(net)
     cdef int i, kept = <int>min(workload.count, <int64_t>WORKLOAD_WINDOW)
     # Copied before anything is made that could run code of others.
     for i in range(net.n_streams):
         metrics[i] = net.streams[i]
+        evidence[i] = net.evidence[i]
     return {
         "n_streams": net.n_streams,
         "service_order": _SERVICE_ORDERS[net.order],
@@ -49,6 +52,8 @@ def learnt(Decider decider not None):
                 "bandwidth_Bps": metrics[i].bandwidth_Bps, "latency_s": metrics[i].latency_s,
                 "success_rate": metrics[i].success_rate, "variability": metrics[i].variability,
                 "lateness": metrics[i].lateness, "measured_age_s": max(0.0, now_s - metrics[i].measured_s),
+                "known": bool(evidence[i].known), "share": evidence[i].share, "drift": evidence[i].drift,
+                "usual_Bps": evidence[i].usual_Bps,
             }
             for i in range(net.n_streams)
         ],
@@ -80,6 +85,7 @@ def restore(Decider decider not None, state):
     """
     cdef Network* net = &decider.network.net
     cdef StreamMetrics metrics[STREAM_LIMIT]
+    cdef Evidence evidence[STREAM_LIMIT]
     cdef Workload workload
     cdef Reliability reliability
     cdef double now_s = network_monotonic_s(net), away_s
@@ -96,25 +102,35 @@ def restore(Decider decider not None, state):
         away_s = 0.0
     for i, given in enumerate(_list("streams", state["streams"], net.n_streams)):
         metrics[i] = net.streams[i]
-        _stream(f"streams[{i}]", given, now_s - away_s, &metrics[i])
+        evidence[i] = net.evidence[i]
+        _stream(f"streams[{i}]", given, now_s - away_s, &metrics[i], &evidence[i])
     _workload(state["workload"], now_s - away_s, &workload)
     _reliability(state["reliability"], &reliability)
     # All is well: from here on nobody comes between.
     for i in range(net.n_streams):
         net.streams[i] = metrics[i]
+        net.evidence[i] = evidence[i]
     net.workload = workload
     decider.core.reliability = reliability
 
 
-cdef int _stream(str where, given, double saved_s, StreamMetrics* m) except -1:
+cdef int _stream(str where, given, double saved_s, StreamMetrics* m, Evidence* e) except -1:
+    """Nobody has measured in this process yet: outcomes and a caller's new figures may change all of it."""
     _table(where, given, ("bandwidth_Bps", "latency_s", "success_rate", "variability", "lateness",
-                          "measured_age_s"))
+                          "measured_age_s", "known", "share", "drift", "usual_Bps"))
+    if not isinstance(given["known"], bool):
+        raise TypeError(f"{where}: known = {given['known']!r}: expected true or false")
+    e.known = given["known"]
+    e.share = _real(where, given, "share", 0.0, 1.0)
+    e.drift = _real(where, given, "drift", -1.0, 1.0)
+    e.usual_Bps = _real(where, given, "usual_Bps", 0.0, _MOST)
     set_bandwidth(m, _real(where, given, "bandwidth_Bps", 0.0, _MOST))
     set_latency(m, _real(where, given, "latency_s", 0.0, _MOST_S))
     m.success_rate = _real(where, given, "success_rate", 0.0, 1.0)
     m.variability = _real(where, given, "variability", 0.0, 1.0)
     m.lateness = _real(where, given, "lateness", -1.0, 1.0)
     m.measured_s = saved_s - _real(where, given, "measured_age_s", 0.0, _MOST_S)
+    e.recovered_s = m.measured_s
     return 0
 
 
