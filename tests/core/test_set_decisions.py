@@ -260,6 +260,8 @@ def test_on_a_busy_host_the_rule_that_the_caller_chose_decides():
             a, b = (each.decide(itp.Task("t", 100 * MB)) for each in (made, rule))
             assert (a.unsupported, b.unsupported) == (True, False)
             assert k == 0 or a.chunk_sizes == b.chunk_sizes
+            chosen = a.action == b.action and a.q_value == max(a.values.values())
+            assert k == 0 or a.source == ("native" if chosen else "guard")
             kept += [a, b]
 
 

@@ -156,6 +156,7 @@ cdef bint _by_set(const Chooser* chooser, const Situation* situation, const Path
     cdef const float* values = out.valued.values
     cdef bint only_meeting, idle
     cdef double most_s
+    cdef uint32_t favourite
     cdef int k, fastest, best = -1, free = -1
     enumerate_sets(paths, binding, c)
     out.mask = c.mask[0]
@@ -183,15 +184,16 @@ cdef bint _by_set(const Chooser* chooser, const Situation* situation, const Path
             # Not "longer than": what is infinitely long on every candidate is within the cap.
             if not c.completion_s[k] > most_s and (best < 0 or values[k] > values[best]):
                 best = k
-    # Without an end where nothing is known to move, and of which the fastest may be closed.
+    favourite = c.mask[free]
     out.mask = c.mask[best if best >= 0 else fastest]
     if model.ranges != NULL and not _supports(model.ranges, &features):
         out.valued.unsupported = True
         if idle:
             out.mask = c.mask[fastest]
         else:
+            # It may list candidates of its own.
             out.mask = _by_rule(chooser.policy, paths, binding, c, turn, &out.split)
-    if out.mask != c.mask[free]:
+    if out.mask != favourite:
         out.source = ITP_GUARD
     return True
 
