@@ -96,6 +96,85 @@ def test_the_time_between_counts(tmp_path):
             assert all(math.isfinite(value) for value in found.values())
 
 
+def report(p, seconds, streams=True):
+    """One task, and how long each of its streams took."""
+    d = p.partition_task(itp.Task("t", 20 * MB))
+    each = {i: (size, seconds) for i, size in zip(d.stream_ids, d.chunk_sizes, strict=True)}
+    mbps = 160.0 / max(seconds, 1e-3)
+    p.report_outcome(d, mbps, seconds, True, streams=each if streams else {})
+
+
+@pytest.mark.parametrize("away_s", [0.0, 1.0, 20.0, 4000.0])
+@pytest.mark.parametrize("measurements", [0, 1, 5])
+@pytest.mark.parametrize("outcomes", [0, 1, 6])
+def test_estimates_follow_outcomes_as_without_a_restart(tmp_path, measurements, outcomes, away_s):
+    path, clock = tmp_path / "state.json", itp.ManualClock(1e5, 1.7e9)
+    with itp.TaskPartitioner(n_streams=1, clock=clock) as p:
+        for _ in range(measurements):
+            clock.set(clock.monotonic_s + 2.0)
+            p.update_stream(0, 100.0, 20.0, success_rate=0.9)
+        for _ in range(outcomes):
+            clock.set(clock.monotonic_s + 8.0)
+            report(p, 7.0)
+        p.save(path)
+        clock.set(clock.monotonic_s + away_s, clock.unix_s + away_s)
+        # This host has been up for a moment only: what was before has negative times on its clock.
+        again = itp.ManualClock(0.5, clock.unix_s)
+        with itp.TaskPartitioner(n_streams=1, clock=again, restore=path) as q:
+            for seconds in (6.0, 9.0, 1.0, 30.0):
+                assert close(q.network.stream(0), p.network.stream(0))
+                for each, its_clock in ((p, clock), (q, again)):
+                    its_clock.set(its_clock.monotonic_s + 31.0)
+                    report(each, seconds)
+            for each in (p, q):
+                each.update_stream(0, 50.0, 30.0, success_rate=1.0)
+                report(each, 1.0)
+            assert close(q.network.stream(0), p.network.stream(0))
+
+
+def test_what_the_caller_keeps_measuring_stays_after_a_restart(tmp_path):
+    path, clock = tmp_path / "state.json", itp.ManualClock(1e5, 1.7e9)
+    with itp.TaskPartitioner(n_streams=1, clock=clock) as p:
+        for _ in range(5):
+            clock.set(clock.monotonic_s + 2.0)
+            p.update_stream(0, 100.0, 20.0, success_rate=0.9)
+        p.save(path)
+    for away_s, kept in ((1.0, True), (3.0, True), (5.0, False)):
+        again = itp.ManualClock(0.5, clock.unix_s + away_s)
+        with itp.TaskPartitioner(n_streams=1, clock=again, restore=path) as q:
+            report(q, 7.0)
+            assert (q.network.stream(0)["bandwidth_mbps"] == pytest.approx(100.0)) is kept
+
+
+def test_a_stream_that_was_slow_is_tried_again_after_a_restart(tmp_path):
+    path, clock = tmp_path / "state.json", itp.ManualClock(1e5, 1.7e9)
+    with itp.TaskPartitioner(n_streams=2, clock=clock) as p:
+        p.set_stream_up(1, False)
+        for seconds in (2.0,) * 20 + (60.0,) * 3:
+            clock.set(clock.monotonic_s + 100.0)
+            report(p, seconds)
+        # While others carry the tasks, it rises; how far it has come is kept.
+        p.set_stream_up(1, True)
+        p.set_stream_up(0, False)
+        clock.set(clock.monotonic_s + 60.0, clock.unix_s + 60.0)
+        slow_mbps = p.network.stream(0)["bandwidth_mbps"]
+        report(p, 1.0, streams=False)
+        risen_mbps = p.network.stream(0)["bandwidth_mbps"]
+        assert risen_mbps > 1.1 * slow_mbps
+        p.save(path)
+        again = itp.ManualClock(0.5, clock.unix_s)
+        with itp.TaskPartitioner(n_streams=2, clock=again, restore=path) as q:
+            q.set_stream_up(0, False)
+            report(q, 1.0, streams=False)
+            assert q.network.stream(0)["bandwidth_mbps"] == pytest.approx(risen_mbps)
+            for each, its_clock in ((p, clock), (q, again)):
+                its_clock.set(its_clock.monotonic_s + 600.0)
+                report(each, 1.0, streams=False)
+            found_mbps = q.network.stream(0)["bandwidth_mbps"]
+            assert found_mbps > 1.1 * risen_mbps
+            assert found_mbps == pytest.approx(p.network.stream(0)["bandwidth_mbps"])
+
+
 def test_a_set_model_decides_on_as_before(tmp_path):
     from set_models import set_file
 
@@ -205,10 +284,28 @@ WORKLOAD = [
     "age_s",
 ]
 STREAM = ["bandwidth_Bps", "latency_s", "success_rate", "variability", "lateness", "measured_age_s"]
-STREAM += ["known", "share", "drift", "usual_Bps"]
-WRONG_NUMBERS = [-2.0, 1e300, float("nan"), float("inf"), None, "1", [1.0]]
+WRONG_NUMBERS = [-2.0, 1e300, float("nan"), float("inf"), None, "1", True, [1.0]]
 WRONG += [(put("state", "workload", k, value=v), k) for k in WORKLOAD for v in WRONG_NUMBERS]
 WRONG += [(put("state", "streams", 0, k, value=v), k) for k in STREAM for v in WRONG_NUMBERS]
+EVIDENCE = ["share", "drift", "usual_Bps", "recovered_age_s"]
+WRONG += [
+    (put("state", "streams", 2, "evidence", k, value=v), rf"streams\[2\]: evidence: {k}")
+    for k in EVIDENCE
+    for v in WRONG_NUMBERS
+]
+WRONG += [(put("state", "streams", 2, "evidence", "known", value=v), "known") for v in (0, 1, None, "true")]
+WRONG += [(put("state", "streams", 2, "evidence", value=v), "evidence") for v in (None, {}, [])]
+FIGURES = ["bandwidth", "latency", "success"]
+WRONG += [
+    (put("state", "streams", 2, "evidence", figure, k, value=v), f"evidence: {figure}: {k}")
+    for figure in FIGURES
+    for k in ("age_s", "interval_s", "outcomes")
+    for v in WRONG_NUMBERS
+    # An age of null: never measured.
+    if (k, v) != ("age_s", None)
+]
+WRONG += [(put("state", "streams", 2, "evidence", "latency", value=v), "latency") for v in (None, {}, 1.0)]
+WRONG += [(put("state", "streams", 2, "evidence", "success", "interval_s", value=61), "interval_s")]
 
 
 def test_hostile_values_are_refused(saved):

@@ -211,7 +211,7 @@ cdef inline double _bandwidth_Bps(const StreamMetrics* m) noexcept nogil:
 cdef double _outcome_share(Freshness* f, double evidence, double now_s) noexcept nogil:
     """How much an outcome counts beside the caller's own measurements, 0 to 1."""
     cdef double age_s = now_s - f.at_s, by_count, by_age
-    if f.at_s < 0.0:
+    if f.at_s == -INFINITY:
         return 1.0
     if age_s < 2.0 * f.interval_s:
         return 0.0
@@ -228,7 +228,7 @@ cdef void _learn_rate(Network* net, const Plan* plan, int i, const Service* serv
     cdef Evidence* e = &net.evidence[i]
     cdef double bandwidth_Bps = _bandwidth_Bps(m), transfer_s = service.transfer_s
     cdef double excess_s = service_s - service.latency_s - transfer_s
-    cdef double doubt_s = m.latency_s * (_LATENCY_DOUBT if e.latency.at_s >= 0.0 else _DEFAULT_DOUBT)
+    cdef double doubt_s = m.latency_s * (_LATENCY_DOUBT if e.latency.at_s > -INFINITY else _DEFAULT_DOUBT)
     cdef double share = _share(transfer_s, doubt_s), sample_Bps, error, weight, latency_s
     if not 0.0 < service_s < INFINITY:
         return

@@ -2,14 +2,17 @@
 
 Times are ages, so that they mean something to the monotonic clock of another boot.
 """
+from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 
 from itp._core.arguments cimport integer, real_between
 from itp._core.calibration cimport BINS, Reliability
 from itp._core.decider cimport Decider
 from itp._core.state cimport (
+    MAX_INTERVAL_S,
     STREAM_LIMIT,
     Evidence,
+    Freshness,
     Network,
     StreamMetrics,
     network_monotonic_s,
@@ -28,6 +31,8 @@ cdef int64_t _MOST_TASKS = 1 << 53
 # Fields of a Workload beside the sizes, the time and the count.
 _MEANS = ("gap_short_s", "gap_long_s", "gap_square_s2", "bytes_short")
 _WEIGHTS = ("weight_short", "weight_long", "bytes_weight")
+_METRICS = ("bandwidth_Bps", "latency_s", "success_rate", "variability", "lateness", "measured_age_s")
+_EVIDENCE = ("known", "share", "drift", "usual_Bps", "recovered_age_s", "bandwidth", "latency", "success")
 
 
 def learnt(Decider decider not None):
@@ -51,9 +56,8 @@ def learnt(Decider decider not None):
             {
                 "bandwidth_Bps": metrics[i].bandwidth_Bps, "latency_s": metrics[i].latency_s,
                 "success_rate": metrics[i].success_rate, "variability": metrics[i].variability,
-                "lateness": metrics[i].lateness, "measured_age_s": max(0.0, now_s - metrics[i].measured_s),
-                "known": bool(evidence[i].known), "share": evidence[i].share, "drift": evidence[i].drift,
-                "usual_Bps": evidence[i].usual_Bps,
+                "lateness": metrics[i].lateness, "measured_age_s": _age(now_s, metrics[i].measured_s),
+                "evidence": _evidence_of(&evidence[i], now_s),
             }
             for i in range(net.n_streams)
         ],
@@ -61,7 +65,7 @@ def learnt(Decider decider not None):
             "tasks": workload.count,
             "sizes_bytes": [workload.size_bytes[(workload.count - kept + i) % WORKLOAD_WINDOW]
                             for i in range(kept)],
-            "age_s": max(0.0, now_s - workload.last_s) if workload.count else 0.0,
+            "age_s": _age(now_s, workload.last_s) if workload.count else 0.0,
             "gap_short_s": workload.gap_short_s, "gap_long_s": workload.gap_long_s,
             "gap_square_s2": workload.gap_square_s2, "bytes_short": workload.bytes_short,
             "weight_short": workload.weight_short, "weight_long": workload.weight_long,
@@ -75,6 +79,28 @@ def learnt(Decider decider not None):
     }
 
 
+cdef double _age(double now_s, double then_s) noexcept nogil:
+    """No more than `restore` takes."""
+    return min(max(0.0, now_s - then_s), _MOST_S)
+
+
+cdef dict _evidence_of(const Evidence* e, double now_s):
+    return {
+        "known": bool(e.known), "share": e.share, "drift": e.drift, "usual_Bps": e.usual_Bps,
+        "recovered_age_s": _age(now_s, e.recovered_s),
+        "bandwidth": _freshness_of(&e.bandwidth, now_s),
+        "latency": _freshness_of(&e.latency, now_s),
+        "success": _freshness_of(&e.success, now_s),
+    }
+
+
+cdef dict _freshness_of(const Freshness* f, double now_s):
+    return {
+        "age_s": _age(now_s, f.at_s) if f.at_s > -INFINITY else None,
+        "interval_s": f.interval_s, "outcomes": f.outcomes,
+    }
+
+
 def restore(Decider decider not None, state):
     """Take in what `learnt` gave, of this or of another process.
 
@@ -85,9 +111,9 @@ def restore(Decider decider not None, state):
     """
     cdef Network* net = &decider.network.net
     cdef StreamMetrics metrics[STREAM_LIMIT]
-    cdef Evidence evidence[STREAM_LIMIT]
     cdef Workload workload
     cdef Reliability reliability
+    cdef Evidence evidence[STREAM_LIMIT]
     cdef double now_s = network_monotonic_s(net), away_s
     cdef int i
     _table("the state", state, ("n_streams", "service_order", "saved_at_s", "streams", "workload",
@@ -102,7 +128,6 @@ def restore(Decider decider not None, state):
         away_s = 0.0
     for i, given in enumerate(_list("streams", state["streams"], net.n_streams)):
         metrics[i] = net.streams[i]
-        evidence[i] = net.evidence[i]
         _stream(f"streams[{i}]", given, now_s - away_s, &metrics[i], &evidence[i])
     _workload(state["workload"], now_s - away_s, &workload)
     _reliability(state["reliability"], &reliability)
@@ -115,22 +140,36 @@ def restore(Decider decider not None, state):
 
 
 cdef int _stream(str where, given, double saved_s, StreamMetrics* m, Evidence* e) except -1:
-    """Nobody has measured in this process yet: outcomes and a caller's new figures may change all of it."""
-    _table(where, given, ("bandwidth_Bps", "latency_s", "success_rate", "variability", "lateness",
-                          "measured_age_s", "known", "share", "drift", "usual_Bps"))
-    if not isinstance(given["known"], bool):
-        raise TypeError(f"{where}: known = {given['known']!r}: expected true or false")
-    e.known = given["known"]
-    e.share = _real(where, given, "share", 0.0, 1.0)
-    e.drift = _real(where, given, "drift", -1.0, 1.0)
-    e.usual_Bps = _real(where, given, "usual_Bps", 0.0, _MOST)
+    _table(where, given, (*_METRICS, "evidence"))
     set_bandwidth(m, _real(where, given, "bandwidth_Bps", 0.0, _MOST))
     set_latency(m, _real(where, given, "latency_s", 0.0, _MOST_S))
     m.success_rate = _real(where, given, "success_rate", 0.0, 1.0)
     m.variability = _real(where, given, "variability", 0.0, 1.0)
     m.lateness = _real(where, given, "lateness", -1.0, 1.0)
     m.measured_s = saved_s - _real(where, given, "measured_age_s", 0.0, _MOST_S)
-    e.recovered_s = m.measured_s
+    return _evidence(f"{where}: evidence", given["evidence"], saved_s, e)
+
+
+cdef int _evidence(str where, given, double saved_s, Evidence* e) except -1:
+    _table(where, given, _EVIDENCE)
+    if not isinstance(given["known"], bool):
+        raise TypeError(f"{where}: known = {given['known']!r}: expected true or false")
+    e.known = given["known"]
+    e.share = _real(where, given, "share", 0.0, 1.0)
+    e.drift = _real(where, given, "drift", -1.0, 1.0)
+    e.usual_Bps = _real(where, given, "usual_Bps", 0.0, _MOST)
+    e.recovered_s = saved_s - _real(where, given, "recovered_age_s", 0.0, _MOST_S)
+    _freshness(f"{where}: bandwidth", given["bandwidth"], saved_s, &e.bandwidth)
+    _freshness(f"{where}: latency", given["latency"], saved_s, &e.latency)
+    _freshness(f"{where}: success", given["success"], saved_s, &e.success)
+    return 0
+
+
+cdef int _freshness(str where, given, double saved_s, Freshness* f) except -1:
+    _table(where, given, ("age_s", "interval_s", "outcomes"))
+    f.at_s = -INFINITY if given["age_s"] is None else saved_s - _real(where, given, "age_s", 0.0, _MOST_S)
+    f.interval_s = _real(where, given, "interval_s", 0.0, MAX_INTERVAL_S)
+    f.outcomes = _real(where, given, "outcomes", 0.0, _MOST)
     return 0
 
 

@@ -8,6 +8,7 @@ from itp._core.workload cimport Workload
 cdef enum:
     STREAM_LIMIT = 16
     MAX_STATE = 4 * STREAM_LIMIT + 4
+    MAX_INTERVAL_S = 60         # who measures less often does not measure regularly
 
 # The present, as the owner of a clock has set it.
 ctypedef struct Clock:
@@ -28,7 +29,7 @@ ctypedef struct StreamMetrics:
 
 # How much the caller's own measurements of one figure still count against outcomes.
 ctypedef struct Freshness:
-    double at_s                 # of the last one; negative: never measured
+    double at_s                 # of the last one; -INFINITY: never measured
     double interval_s           # usual time between two; 0: fewer than two
     double outcomes             # evidence of outcomes since, in whole outcomes
 

@@ -1,7 +1,7 @@
 """Stream metrics, every stream's ledger, and the state vector (schema 1)."""
 cimport cython
 from libc.float cimport DBL_MAX
-from libc.math cimport NAN, fabs, isnan
+from libc.math cimport INFINITY, NAN, fabs, isnan
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -44,7 +44,6 @@ cdef double _QUEUE_DEPTH_HALF = QUEUE_DEPTH_HALF
 cdef double _MAX_BANDWIDTH_MBPS = 1e12
 cdef double _SMOOTHING = 0.25                            # weight of a measurement in the variability
 cdef double _USUAL = 0.05                                # ... and in the long-run mean
-cdef double _MAX_INTERVAL_S = 60.0                       # who measures less often does not measure regularly
 cdef double _MAX_SECONDS = 1e9
 
 cdef double _BYTES_PER_MEGABIT = 125000.0
@@ -127,7 +126,8 @@ cdef void network_init(Network* net, int n_streams, int order) noexcept nogil:
         set_latency(&net.streams[i], 0.02)
         net.streams[i].success_rate = 1.0
         net.streams[i].congestion = -1.0
-        net.evidence[i].bandwidth.at_s = net.evidence[i].latency.at_s = net.evidence[i].success.at_s = -1.0
+        net.evidence[i].bandwidth.at_s = -INFINITY
+        net.evidence[i].latency.at_s = net.evidence[i].success.at_s = -INFINITY
         net.evidence[i].share = 1.0
         net.evidence[i].usual_Bps = net.streams[i].bandwidth_Bps
 
@@ -141,12 +141,12 @@ cdef void network_free(Network* net) noexcept nogil:
 cdef void _refresh(Freshness* f, double now_s) noexcept nogil:
     """The caller has measured this figure."""
     cdef double gap_s
-    if f.at_s >= 0.0:
+    if f.at_s > -INFINITY:
         gap_s = now_s - f.at_s
         # Several calls in a row count as one measurement: the longer gap prevails.
         f.interval_s = gap_s if gap_s > f.interval_s else 0.5 * (f.interval_s + gap_s)
-        if f.interval_s > _MAX_INTERVAL_S:
-            f.interval_s = _MAX_INTERVAL_S
+        if f.interval_s > MAX_INTERVAL_S:
+            f.interval_s = MAX_INTERVAL_S
     f.at_s = now_s
     f.outcomes = 0.0
 
