@@ -175,6 +175,30 @@ def test_a_stream_that_was_slow_is_tried_again_after_a_restart(tmp_path):
             assert found_mbps == pytest.approx(p.network.stream(0)["bandwidth_mbps"])
 
 
+@pytest.mark.parametrize("bandwidth_Bps", [0, 1e-300, 1e30])
+@pytest.mark.parametrize("evidence", [{"drift": 1.0}, {"drift": -1.0}, {"share": 1.0}, {"known": False}])
+def test_extreme_values_stay_in_bounds(saved, bandwidth_Bps, evidence):
+    def edit(whole):
+        for stream in whole["state"]["streams"]:
+            stream.update(bandwidth_Bps=bandwidth_Bps, variability=0.01, measured_age_s=1e12)
+            stream["evidence"].update({"share": 0.0, "usual_Bps": 1e30, "recovered_age_s": 1e12, **evidence})
+            for figure in FIGURES:
+                stream["evidence"][figure].update(age_s=1e12, outcomes=1e30)
+
+    change(saved, edit)
+    with start(saved) as p:
+        for seconds in (1e-3, 1e3, 5.0, 0.0, 1e300):
+            report(p, seconds)
+            report(p, seconds, streams=False)
+            for i in range(3):
+                stream = p.network.stream(i)
+                assert all(math.isfinite(v) for v in stream.values() if isinstance(v, float))
+                assert stream["bandwidth_mbps"] >= 0.0
+        # What it comes to can be kept again.
+        p.save(saved)
+    start(saved).close()
+
+
 def test_a_set_model_decides_on_as_before(tmp_path):
     from set_models import set_file
 

@@ -249,7 +249,7 @@ cdef void _learn_rate(Network* net, const Plan* plan, int i, const Service* serv
         note_variability(m, sample_Bps, _SMOOTHING * share * quality)
         if weight > 0.0:
             # The mean is one of seconds a byte, as a plan adds up seconds.
-            weight *= bandwidth_Bps / ((1.0 - weight) * sample_Bps + weight * bandwidth_Bps)
+            weight = weight * bandwidth_Bps / ((1.0 - weight) * sample_Bps + weight * bandwidth_Bps)
             set_bandwidth(m, bandwidth_Bps + weight * (sample_Bps - bandwidth_Bps))
             m.measured_s = now_s
             e.known = True
@@ -275,7 +275,7 @@ cdef inline double _share(double a, double b) noexcept nogil:
 cdef inline double _weight(const StreamMetrics* m, const Evidence* e) noexcept nogil:
     """Weight of a sample: small while errors have both signs, up to 1 while they have one."""
     cdef double signal = e.drift / m.variability if m.variability > 1e-3 else 0.0
-    return signal * signal if signal * signal > _QUIET else _QUIET
+    return _clipped(signal * signal, _QUIET, 1.0)
 
 
 cdef void _learn_success(Network* net, int i, double sample, double quality, double now_s) noexcept nogil:
@@ -293,13 +293,13 @@ cdef void _recover(Network* net, double now_s) noexcept nogil:
     """
     cdef StreamMetrics* m
     cdef Evidence* e
-    cdef double since_s, passed_s, share
+    cdef double since_s, passed_s, share, bandwidth_Bps
     cdef int i
     for i in range(net.n_streams):
         m = &net.streams[i]
         e = &net.evidence[i]
         # What the caller measured stays as it was measured.
-        if e.share >= 0.5 or m.bandwidth_Bps >= e.usual_Bps or net.queues[i].count > 0:
+        if e.share >= 0.5 or _bandwidth_Bps(m) >= e.usual_Bps or net.queues[i].count > 0:
             continue
         since_s = e.recovered_s if e.recovered_s > m.measured_s else m.measured_s
         passed_s = now_s - since_s
@@ -307,4 +307,6 @@ cdef void _recover(Network* net, double now_s) noexcept nogil:
             continue
         e.recovered_s = now_s
         share = 1.0 - exp(-passed_s / _RECOVERY_S)
-        set_bandwidth(m, m.bandwidth_Bps * exp(share * log(e.usual_Bps / m.bandwidth_Bps)))
+        bandwidth_Bps = _bandwidth_Bps(m)
+        set_bandwidth(m, _clipped(bandwidth_Bps * exp(share * log(e.usual_Bps / bandwidth_Bps)),
+                                  bandwidth_Bps, e.usual_Bps))
