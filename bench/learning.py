@@ -13,12 +13,12 @@ import contextlib
 import json
 import time
 
-import gymnasium
 import torch
 from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback
 
 from itp import policies
+from itp.sim.gym import PartitionEnv
 from itp_training.collect import training_scenario
 from itp_training.config import TrainingConfig
 from itp_training.trainer import Round, Trainer
@@ -79,7 +79,7 @@ def stable_baselines3(config: TrainingConfig, goal: float, limit_s: float) -> li
             self.since = time.perf_counter()
             return slowdown > goal and spent_s < limit_s
 
-    env = gymnasium.make("itp.sim.gym:itp/Partition-v0", scenario=training_scenario(config))
+    env = PartitionEnv(training_scenario(config))
     model = DQN(
         "MlpPolicy",
         env,

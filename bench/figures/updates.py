@@ -49,12 +49,13 @@ def measure(batch_sizes: Sequence[int], *, seconds: float) -> dict[int, dict[str
 
 def stable_baselines3_update(batch_size: int) -> Callable[[], Any]:
     """A gradient step of its DQN on one batch, after some thousand steps of the environment."""
-    import gymnasium
     import stable_baselines3
+
+    from itp.sim.gym import PartitionEnv
 
     model = stable_baselines3.DQN(
         "MlpPolicy",
-        gymnasium.make("itp.sim.gym:itp/Partition-v0", scenario="mixed"),
+        PartitionEnv("mixed"),
         batch_size=batch_size,
         learning_starts=_STORED + 1,
         policy_kwargs={"net_arch": [128, 128, 64]},

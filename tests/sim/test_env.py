@@ -99,9 +99,10 @@ def test_stable_baselines3s_checker():
     checker = pytest.importorskip(
         "stable_baselines3.common.env_checker", reason="stable-baselines3 is not installed"
     )
+    env = make("mixed", 200).unwrapped
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        checker.check_env(make("mixed", 200).unwrapped)
+        checker.check_env(env)
 
 
 def test_gymnasiums_vector_wrappers():

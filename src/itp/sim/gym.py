@@ -1,7 +1,8 @@
-"""Gymnasium environments over the simulator: ``itp/Partition-v0``, single and vectorized.
+"""Gymnasium environments over the simulator: ``itp/Partition-v0`` and ``-v1``, single and vectorized.
 
 A step decides for one task; its reward is the sum of the rewards of all tasks that are completed
-before the next decision. An episode ends (terminated) when all its tasks are completed.
+before the next decision. An episode ends (terminated) when all its tasks are completed. The versions
+differ in what agents see and choose: see ``itp.sim.views``.
 ``itp.sim.registration`` says how Gymnasium gets to know them; the extra ``gym`` installs Gymnasium.
 """
 
@@ -19,17 +20,18 @@ from itp._util.extras import extra
 from itp.sim.registration import register
 from itp.sim.scenario import Scenario
 from itp.sim.simulator import Simulator
+from itp.sim.views import SetView, StateView, View, first_of
 
 with extra("itp.sim.gym needs", "gym"):
     import gymnasium
-    from gymnasium.spaces import Box, Discrete
     from gymnasium.utils.seeding import np_random
     from gymnasium.vector import AutoresetMode, VectorEnv
     from gymnasium.vector.utils import batch_space
 
-__all__ = ["PartitionEnv", "PartitionVectorEnv"]
+__all__ = ["PartitionEnv", "PartitionVectorEnv", "SetPartitionEnv", "SetPartitionVectorEnv"]
 
-State = NDArray[np.float32]
+Observation = Any
+"""float32[state_dim] of v0, a dict of arrays of v1; of many environments with a leading dimension."""
 Info = dict[str, Any]
 AnyScenario = str | os.PathLike[str] | Mapping[str, Any] | Scenario
 
@@ -58,12 +60,7 @@ class _Origin:
         self._process = process() ^ state["distance"]
 
 
-def _spaces(sim: Simulator) -> tuple[Box[np.float32], Discrete[np.int64]]:
-    states: Box[np.float32] = Box(0.0, 1.0, (sim.state_dim,), np.float32)
-    return states, Discrete(sim.n_actions)
-
-
-class PartitionEnv(gymnasium.Env[State, np.int64]):
+class PartitionEnv(gymnasium.Env[Observation, np.int64]):
     """One environment; every episode is another world of the scenario.
 
     Parameters
@@ -99,8 +96,12 @@ class PartitionEnv(gymnasium.Env[State, np.int64]):
         load: float | None = None,
         tasks: int | None = None,
     ) -> None:
-        self.simulator = Simulator(scenario, service_order=service_order, load=load, tasks=tasks)
-        self.observation_space, self.action_space = _spaces(self.simulator)
+        sim = Simulator(scenario, service_order=service_order, load=load, tasks=tasks)
+        self._open(sim, StateView(sim))
+
+    def _open(self, sim: Simulator, view: View) -> None:
+        self.simulator, self._view = sim, view
+        self.observation_space, self.action_space = view.observation_space, view.action_space
         self._origin = _Origin()
 
     def reset(
@@ -108,28 +109,31 @@ class PartitionEnv(gymnasium.Env[State, np.int64]):
         *,
         seed: int | None = None,
         options: dict[str, Any] | None = None,  # noqa: ARG002 (there are none)
-    ) -> tuple[State, Info]:
+    ) -> tuple[Observation, Info]:
         super().reset(seed=seed)
         if seed is not None:
             self._origin = _Origin()
         self.simulator.reset([self._origin.world(self.np_random)])
-        return self.simulator.states[0].copy(), self._info()
+        return self._observation(), self._info()
 
-    def step(self, action: np.int64) -> tuple[State, float, bool, bool, Info]:
-        reward = float(self.simulator.step(np.array([action]))[0])
+    def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, Info]:
+        reward = float(self._view.step(self.simulator, np.array([action]))[0])
         over = bool(self.simulator.done[0])
-        return self.simulator.states[0].copy(), reward, over, False, self._info()
+        return self._observation(), reward, over, False, self._info()
 
     def action_masks(self) -> NDArray[np.bool_]:
         """bool[n_actions]: the actions open to the waiting task; sb3-contrib's maskable agents call this."""
-        mask: NDArray[np.bool_] = self.simulator.action_masks[0]
+        mask: NDArray[np.bool_] = self._view.action_masks(self.simulator)[0]
         return mask
+
+    def _observation(self) -> Observation:
+        return first_of(self._view.observe(self.simulator))
 
     def _info(self) -> Info:
         return {"action_mask": self.action_masks().view(np.int8), "seed": int(self.simulator.seeds[0])}
 
 
-class PartitionVectorEnv(VectorEnv[State, NDArray[np.int64], NDArray[Any]]):
+class PartitionVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
     """Many environments, stepped by one call into compiled code.
 
     Parameters
@@ -164,11 +168,15 @@ class PartitionVectorEnv(VectorEnv[State, NDArray[np.int64], NDArray[Any]]):
         tasks: int | None = None,
         threads: int = 1,
     ) -> None:
-        self.simulator = Simulator(
+        sim = Simulator(
             scenario, n_envs=num_envs, service_order=service_order, load=load, tasks=tasks, threads=threads
         )
-        self.num_envs = num_envs
-        self.single_observation_space, self.single_action_space = _spaces(self.simulator)
+        self._open(sim, StateView(sim))
+
+    def _open(self, sim: Simulator, view: View) -> None:
+        self.simulator, self._view = sim, view
+        self.num_envs = num_envs = sim.n_envs
+        self.single_observation_space, self.single_action_space = view.observation_space, view.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._generators = [(np_random()[0], _Origin()) for _ in range(num_envs)]
@@ -178,7 +186,7 @@ class PartitionVectorEnv(VectorEnv[State, NDArray[np.int64], NDArray[Any]]):
         *,
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,  # noqa: ARG002 (there are none)
-    ) -> tuple[State, Info]:
+    ) -> tuple[Observation, Info]:
         if seed is None:
             seeds: Sequence[int | None] = [None] * self.num_envs
         elif isinstance(seed, (int, np.integer)):
@@ -192,17 +200,17 @@ class PartitionVectorEnv(VectorEnv[State, NDArray[np.int64], NDArray[Any]]):
             if one is not None:
                 self._generators[env] = np_random(one)[0], _Origin()
         self._begin(np.ones(self.num_envs, dtype=np.bool_))
-        return self.simulator.states.copy(), self._info()
+        return self._view.observe(self.simulator), self._info()
 
     def step(
         self, actions: NDArray[np.int64]
-    ) -> tuple[State, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], Info]:
+    ) -> tuple[Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], Info]:
         over = self.simulator.done
-        rewards = self.simulator.step(actions)
+        rewards = self._view.step(self.simulator, actions)
         if over.any():
             self._begin(over)
         truncated = np.zeros(self.num_envs, dtype=np.bool_)
-        return self.simulator.states.copy(), rewards, self.simulator.done, truncated, self._info()
+        return self._view.observe(self.simulator), rewards, self.simulator.done, truncated, self._info()
 
     def _begin(self, which: NDArray[np.bool_]) -> None:
         """Begin another episode in some environments, each in a world that its own generator draws."""
@@ -213,10 +221,85 @@ class PartitionVectorEnv(VectorEnv[State, NDArray[np.int64], NDArray[Any]]):
         self.simulator.reset(seeds, only=which)
 
     def _info(self) -> Info:
-        masks = self.simulator.action_masks.view(np.int8)
+        masks = self._view.action_masks(self.simulator).view(np.int8)
         info: Info = {"action_mask": masks, "seed": self.simulator.seeds.copy()}
         # Gymnasium's wrappers ask which environments have something to say.
         return info | {f"_{key}": np.ones(self.num_envs, dtype=np.bool_) for key in info}
+
+
+class SetPartitionEnv(PartitionEnv):
+    """``itp/Partition-v1``: an agent sees what a set model sees, and chooses a set of streams.
+
+    Parameters
+    ----------
+    scenario, service_order, load, tasks, n_streams
+        As for ``itp.Simulator``.
+    prefer : {"typical", "balanced", "bulk"} or float
+        The preference that the context shows, from 0 (typical) to 1 (bulk). Rewards do not depend on it.
+    objective : {"reward", "slowdown"}
+        What a step returns of each task completed in it: its reward, or minus the logarithm of its slowdown.
+
+    Notes
+    -----
+    ``itp.sim.views.SetView`` says what observations and actions are. Shapes are the same for any number of
+    streams, so that one agent can serve different scenarios. `info`, copies, pickles and forks are those of
+    `PartitionEnv`.
+    """
+
+    def __init__(
+        self,
+        scenario: AnyScenario = "mixed",
+        *,
+        service_order: str | None = None,
+        load: float | None = None,
+        tasks: int | None = None,
+        n_streams: int | None = None,
+        prefer: str | float = "balanced",
+        objective: str = "reward",
+    ) -> None:
+        sim = Simulator(scenario, service_order=service_order, load=load, tasks=tasks, n_streams=n_streams)
+        self._open(sim, SetView(sim, prefer=prefer, objective=objective))
+
+
+class SetPartitionVectorEnv(PartitionVectorEnv):
+    """``itp/Partition-v1``, many environments, stepped by one call into compiled code.
+
+    Parameters
+    ----------
+    num_envs : int
+    scenario, service_order, load, tasks, n_streams, prefer, objective
+        As for `SetPartitionEnv`.
+    threads : int
+        As for ``itp.Simulator``.
+
+    Notes
+    -----
+    Otherwise it is as `PartitionVectorEnv`.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        scenario: AnyScenario = "mixed",
+        *,
+        service_order: str | None = None,
+        load: float | None = None,
+        tasks: int | None = None,
+        n_streams: int | None = None,
+        prefer: str | float = "balanced",
+        objective: str = "reward",
+        threads: int = 1,
+    ) -> None:
+        sim = Simulator(
+            scenario,
+            n_envs=num_envs,
+            service_order=service_order,
+            load=load,
+            tasks=tasks,
+            n_streams=n_streams,
+            threads=threads,
+        )
+        self._open(sim, SetView(sim, prefer=prefer, objective=objective))
 
 
 register()
