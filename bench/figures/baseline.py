@@ -90,7 +90,9 @@ class Worker:
         return answer
 
 
-def measure(baseline: str, *, quick: bool, progress: Progress) -> list[Figure]:
+def measure(
+    baseline: str, *, quick: bool, progress: Progress, subjects: Sequence[str] | None = None
+) -> list[Figure]:
     """Times of this version's calls over those of a baseline's.
 
     Parameters
@@ -99,6 +101,8 @@ def measure(baseline: str, *, quick: bool, progress: Progress) -> list[Figure]:
         A wheel, or the folder of a virtual environment, with ITP.
     quick : bool
     progress : callable
+    subjects : sequence of str, optional
+        Of SUBJECTS; default: all.
 
     Raises
     ------
@@ -106,7 +110,7 @@ def measure(baseline: str, *, quick: bool, progress: Progress) -> list[Figure]:
         It is neither, or its ITP does not run here, or is the one that runs here.
     """
     pairs, turns = (QUICK_PAIRS, QUICK_TURNS) if quick else (PAIRS, TURNS)
-    measured: dict[str, list[Pair]] = {name: [] for name in SUBJECTS}
+    measured: dict[str, list[Pair]] = {name: [] for name in subjects or SUBJECTS}
     failures: dict[str, str] = {}
     with environment(Path(baseline).absolute()) as python:
         for k in range(pairs):
@@ -115,14 +119,14 @@ def measure(baseline: str, *, quick: bool, progress: Progress) -> list[Figure]:
                 here = stack.enter_context(worker("here", Path(sys.executable)))
                 if there.folder == here.folder:
                     raise UsageError(f"--baseline {baseline}: its ITP runs here too, from {here.folder}")
-                for name in SUBJECTS:
+                for name in measured:
                     if name not in failures:
                         progress(f"pair {k + 1} of {pairs}, {name}")
                         try:
                             measured[name].append(_pair(there, here, name, turns=turns, swap=k % 2 == 1))
                         except ItpError as error:
                             failures[name] = str(error)
-    figures = [_figure(name, measured[name], failures.get(name)) for name in SUBJECTS]
+    figures = [_figure(name, pairs_of, failures.get(name)) for name, pairs_of in measured.items()]
     return [replace(figure, rough=quick) for figure in figures]
 
 

@@ -16,4 +16,5 @@ class Check(Protocol):
         """All of them, each measured or with a note that says why it was not."""
 
 
-CHECKS: Mapping[str, Check] = {"core": core.measure, "policy": policy.measure}
+CORE, POLICY = "core", "policy"
+CHECKS: Mapping[str, Check] = {CORE: core.measure, POLICY: policy.measure}

@@ -13,8 +13,8 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from figures import baseline
-from figures.checks import CHECKS, Check
+from figures import baseline, policy
+from figures.checks import CHECKS, CORE, POLICY, Check
 from figures.display import CheckResult, Results, print_results
 from figures.figure import Progress
 from itp._util import console
@@ -40,7 +40,8 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--baseline",
         metavar="WHEEL_OR_VENV",
-        help="with core: instead of its figures, times of this version over those of that one",
+        help="with core: instead of its figures, times of this version over those of that one; "
+        "with policy: besides, the time of a decision",
     )
     add("--json", action="store_true", help="print one JSON object")
     return parser
@@ -79,9 +80,13 @@ def _chosen(args: argparse.Namespace) -> Mapping[str, Check]:
     if args.all and args.names:
         raise UsageError("--all checks everything; leave out --all or the names")
     if args.baseline is not None:
-        if args.names != ["core"]:
-            raise UsageError("--baseline belongs to core alone: bench/check.py core --baseline ...")
-        return {"core": partial(baseline.measure, args.baseline)}
+        if args.names not in ([CORE], [POLICY]):
+            raise UsageError(
+                "--baseline goes with one name, core or policy: bench/check.py core --baseline ..."
+            )
+        if args.names == [CORE]:
+            return {CORE: partial(baseline.measure, args.baseline)}
+        return {POLICY: partial(policy.measure, baseline=args.baseline)}
     return {name: check for name, check in CHECKS.items() if not args.names or name in args.names}
 
 

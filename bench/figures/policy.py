@@ -1,187 +1,165 @@
-"""The check ``policy``: the shipped model against the best classical rule, picked with hindsight.
-
-One evaluation has both the shipped families and those of ``bench/scenarios``, which nothing was tuned on.
-"""
+"""The check ``policy``: the shipped models against the best rules, and what else is promised of decisions."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+from figures import baseline as versions
+from figures import idle_hosts, promises, rescaling, serving
+from figures.comparison import MODEL, OLD_MODEL, PREFERENCES, Seeds, evaluate, is_shipped, name_of
+from figures.families import NUMBERS_OF_PATHS, USUAL_PATHS, all_families
 from figures.figure import Figure, Progress, at_least, at_most, number
-from itp.evaluation import DEFAULT_SEEDS, Report, compare
-from itp.evaluation.analysis import ORACLE, Group
-from itp.evaluation.bootstrap import Estimate
-from itp.evaluation.text import label
-from itp.policies import CLASSICAL
-from itp.sim.scenario import FAMILIES
+from itp.evaluation import DEFAULT_SEEDS
+from itp.models.load import load_model
 
-MODEL = "dqn_v1"
-UNTUNED = tuple(sorted((Path(__file__).parents[1] / "scenarios").glob("*.toml")))
-"""Scenario files of worlds that neither rules nor models were tuned on."""
-WORSE_AT_MOST = 1.03
-"""The most that the model's slowdown may be over the best rule's, in any family."""
-_QUICK_SEEDS = 10
+PLANNED_AT_MOST = 1.25
+"""The most that a model may plan on an idle host, in units of the least that a rule plans."""
+SAME_AT_LEAST = 99.9
+"""Percent of decisions that rescaling leaves as they are; the rest is for rounding."""
+DECISION_US = {4: 3.5, 16: 12.0}
+P99_AT_MOST = 3.0
+"""The most that the 99th percentile of decision times may be, in units of what is asked of the median."""
+_CALLS = 20_000
+_NOT_SHIPPED = f"{MODEL} is not shipped with this version"
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What README and docs/dqn_v1.md say of a service order, in percent rounded to whole ones.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """How much is measured.
 
     Attributes
     ----------
-    less_slowdown : int
-        Than the best classical rule, on average over the shipped families.
-    gap_closed : int
-        Share of the oracle's lead over that rule.
-    deadlines_kept : int
-        Of those that the oracle keeps, in the family where it is least.
+    seeds : Seeds
+    hosts : int
+        Idle hosts of each number of paths.
+    worlds, tasks : int
+        Of each workload that is rescaled.
+    seconds : float
+        Of timing.
     """
 
-    less_slowdown: int
-    gap_closed: int
-    deadlines_kept: int
+    seeds: Seeds
+    hosts: int
+    worlds: int
+    tasks: int
+    seconds: float
 
 
-CLAIMS = {
-    "fifo": Claim(less_slowdown=26, gap_closed=78, deadlines_kept=94),
-    "srpt": Claim(less_slowdown=7, gap_closed=52, deadlines_kept=94),
-}
+_FULL = Extent(seeds=Seeds(DEFAULT_SEEDS, 10), hosts=200, worlds=8, tasks=100, seconds=20.0)
+_QUICK = Extent(seeds=Seeds(6, 3), hosts=40, worlds=3, tasks=40, seconds=4.0)
 
 
-def measure(*, quick: bool, progress: Progress) -> list[Figure]:
-    """Evaluate, and read the figures off: losses in worlds that nothing was tuned on come first."""
-    shown = -1
+def measure(*, quick: bool, progress: Progress, baseline: str | None = None) -> list[Figure]:
+    """All figures of the check: those that do not hold come first, then those that were not measured.
 
-    def report_tenths(share: float, _: str) -> None:
-        nonlocal shown
-        if int(10 * share) > shown:
-            shown = int(10 * share)
-            progress(f"policies, {10 * shown} % done")
-
-    report = compare(
-        [MODEL, *CLASSICAL, ORACLE],
-        [*FAMILIES, *UNTUNED],
-        _QUICK_SEEDS if quick else DEFAULT_SEEDS,
-        progress=report_tenths,
+    Parameters
+    ----------
+    quick : bool
+    progress : callable
+    baseline : str, optional
+        A wheel or virtual environment of the version whose decision time is compared.
+    """
+    extent = _QUICK if quick else _FULL
+    compared = (
+        []
+        if baseline is None
+        else versions.measure(baseline, quick=quick, progress=progress, subjects=("decision",))
     )
-    figures = figures_of(report)
-    return [replace(figure, rough=True) for figure in figures] if quick else figures
+    figures = [
+        *compared,
+        *promises.figures_of(evaluate(all_families(), extent.seeds, progress)),
+        *_decision_times(extent, progress),
+        *_idle_hosts(extent, progress),
+        *_rescaled(extent, progress),
+    ]
+    return losses_first([replace(figure, rough=quick) for figure in figures])
 
 
-def figures_of(report: Report) -> list[Figure]:
-    """The figures of an evaluation of MODEL, rules and oracle in FAMILIES and UNTUNED."""
-    untuned = {path.stem for path in UNTUNED}
-    groups = [group for group in report.analysis.groups if group.scenario in untuned]
-    losses_first = sorted(groups, key=lambda group: -group.row(MODEL).change.value)
-    return [*map(_in_untuned, losses_first), *_at_home(only(report, FAMILIES))]
+def losses_first(figures: Sequence[Figure]) -> list[Figure]:
+    """Figures that break their bound, then those that were not measured, then the rest, each in order."""
+
+    def place(figure: Figure) -> int:
+        if figure.asked is None:
+            return 2
+        return {False: 0, None: 1, True: 2}[figure.holds]
+
+    return sorted(figures, key=place)
 
 
-def only(report: Report, scenarios: Sequence[str]) -> Report:
-    """A report of some of its scenarios."""
-    configuration = report.configuration
-    kept = [k for k, name in enumerate(configuration.scenarios) if name in scenarios]
-
-    return Report(
-        configuration=replace(
-            configuration,
-            scenarios=tuple(configuration.scenarios[k] for k in kept),
-            about=tuple(configuration.about[k] for k in kept),
-            tasks=tuple(configuration.tasks[k] for k in kept),
-        ),
-        figures={name: values[kept] for name, values in report.figures.items()},
-        completion_s=report.completion_s[kept],
-        slowdown=report.slowdown[kept],
-    )
-
-
-def _in_untuned(group: Group) -> Figure:
-    model = group.row(MODEL)
-    assert group.best_classical is not None
-    rule = group.row(group.best_classical)
-    mean = model.mean_s.value / rule.mean_s.value
-    return _ratio(
-        f"{group.scenario}_{group.service_order}",
-        f"{group.scenario}, {group.service_order}: slowdown of {MODEL} / the best rule's",
-        model.change,
-        note=f"{label(group.best_classical)}; mean completion time {number(mean)} x the rule's",
-    )
+def _decision_times(extent: Extent, progress: Progress) -> Iterator[Figure]:
+    times: dict[int, serving.Times] = {}
+    asked, note = True, _NOT_SHIPPED
+    if is_shipped(MODEL):
+        progress("decision times")
+        times = serving.decision_times(MODEL, tuple(DECISION_US), seconds=extent.seconds, calls=_CALLS)
+        net = load_model(MODEL).set_net
+        asked = net is not None and net.kernel == "avx512"
+        note = "" if asked else "asked of processors with AVX-512 alone"
+    for n, most_us in DECISION_US.items():
+        p50_us, p99_us, busy_us = times[n].quantiles_us() if n in times else (None, None, None)
+        for name, what, value_us, factor in (
+            ("p50", "median", p50_us, 1.0),
+            ("p99", "99th percentile", p99_us, P99_AT_MOST),
+            ("p99_busy", "99th percentile beside a busy thread", busy_us, P99_AT_MOST),
+        ):
+            yield Figure(
+                name=f"decision_{name}_n{n}",
+                about=f"a decision with {MODEL} over {n} streams, {what}",
+                value=value_us,
+                unit="us",
+                asked=at_most(factor * most_us) if asked else None,
+                note=note,
+            )
 
 
-def _at_home(report: Report) -> Iterator[Figure]:
-    for average in report.analysis.averages:
-        order = average.service_order
-        claim, where = CLAIMS[order], f"shipped families, {order}: "
-        groups = [group for group in report.analysis.groups if group.service_order == order]
-        model = average.row(MODEL)
-        yield _percent(
-            f"less_slowdown_{order}",
-            f"{where}less slowdown of {MODEL} than of the best rule",
-            Estimate(-model.change.value, -model.change.high, -model.change.low),
-            claim.less_slowdown,
-            f"claimed: {claim.less_slowdown} %",
+def _idle_hosts(extent: Extent, progress: Progress) -> Iterator[Figure]:
+    every = dict.fromkeys(range(1, max(NUMBERS_OF_PATHS) + 1), extent.hosts)
+    for preference in PREFERENCES:
+        name = f"idle_host_{preference}"
+        yield _idle_host(name, MODEL, every, progress, prefer=preference)
+    yield _idle_host(f"idle_host_{OLD_MODEL}", OLD_MODEL, {USUAL_PATHS: 5 * extent.hosts}, progress)
+
+
+def _idle_host(
+    name: str, model: str, by_streams: dict[int, int], progress: Progress, **options: str
+) -> Figure:
+    about = ", ".join((f"one task on an idle host: planned time of {model}", *options.values()))
+    value, note = None, _NOT_SHIPPED
+    if is_shipped(model):
+        progress(f"idle hosts, {model}")
+        found = idle_hosts.longest(model, by_streams, PLANNED_AT_MOST, **options)
+        value = found.ratio
+        rates = ", ".join(number(rate) for rate in found.host.rates_mbit)
+        note = (
+            f"{found.over} of {found.hosts} hosts over it; the worst under {found.service_order}: "
+            f"{number(1e-6 * found.host.size_bytes)} MB over {rates} Mbit/s"
         )
-        yield _percent(
-            f"gap_closed_{order}",
-            f"{where}share of the oracle's lead over that rule",
-            model.gap_closed,
-            claim.gap_closed,
-            f"claimed: {claim.gap_closed} %",
-        )
-        worst = max(groups, key=lambda group: group.row(MODEL).change.value)
-        yield _ratio(
-            f"worst_family_{order}",
-            f"{where}slowdown of {MODEL} / the best rule's, where it is greatest",
-            worst.row(MODEL).change,
-            note=worst.scenario,
-        )
-        met_by_oracle = average.row(ORACLE).figures["deadlines_met"].value
-        yield _percent(
-            f"deadlines_met_{order}",
-            f"{where}deadlines met with {MODEL}",
-            model.figures["deadlines_met"],
-            None,
-            f"oracle: {100.0 * met_by_oracle:.1f} %",
-        )
-        least = min(groups, key=lambda group: group.row(MODEL).deadlines_kept.value)
-        yield _percent(
-            f"deadlines_kept_{order}",
-            f"{where}deadlines met / the oracle's, where it is least",
-            least.row(MODEL).deadlines_kept,
-            claim.deadlines_kept,
-            f"{least.scenario}; claimed: {claim.deadlines_kept} %",
-        )
-
-
-def _ratio(name: str, about: str, change: Estimate, note: str) -> Figure:
-    """A ratio of slowdowns, of which the estimate is the change."""
-    value, low, high = (1.0 + part for part in (change.value, change.low, change.high))
     return Figure(
         name=name,
-        about=about,
+        about=f"{about} / the least of any rule, greatest of random hosts",
         value=value,
-        low=low,
-        high=high,
         unit="x",
-        asked=at_most(WORSE_AT_MOST),
+        asked=at_most(PLANNED_AT_MOST),
         note=note,
     )
 
 
-def _percent(name: str, about: str, share: Estimate, claimed: int | None, note: str) -> Figure:
-    """A share, which must round to at least what is claimed; not measured where there is no estimate."""
-    value, low, high = (
-        None if math.isnan(part) else 100.0 * part for part in (share.value, share.low, share.high)
-    )
-    return Figure(
-        name=name,
-        about=about,
-        value=value,
-        low=low,
-        high=high,
-        unit="%",
-        asked=None if claimed is None else at_least(claimed - 0.5),
-        note=note,
-    )
+def _rescaled(extent: Extent, progress: Progress) -> Iterator[Figure]:
+    for preference in PREFERENCES:
+        value, note = None, _NOT_SHIPPED
+        if is_shipped(MODEL):
+            progress(f"rates and sizes times ten, {preference}")
+            numbers = NUMBERS_OF_PATHS[1:]
+            found = rescaling.agreement(
+                name_of(preference), numbers, worlds=extent.worlds, tasks=extent.tasks
+            )
+            value, note = 100.0 * found.share, f"{found.decisions:,} decisions"
+        yield Figure(
+            name=f"rescaled_{preference}",
+            about=f"rates, sizes and least chunk times ten: the same decisions of {MODEL}, {preference}",
+            value=value,
+            unit="%",
+            asked=at_least(SAME_AT_LEAST),
+            note=note,
+        )

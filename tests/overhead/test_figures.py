@@ -16,11 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from figures import baseline, cli, core, policy, slow_disk, updates
+from figures import baseline, cli, core, slow_disk, updates
 from figures.figure import Figure, all_hold, at_least, at_most, number
 from itp.errors import ModelError
-from itp.evaluation import compare
-from itp.sim import scenario
 from itp_overhead import startup
 from itp_overhead.child import run_python
 from itp_overhead.load import NotMeasured
@@ -216,8 +214,8 @@ def test_which_checks_are_made(capsys, monkeypatch, args, made):
     [
         (["cores"], "did you mean core?"),
         (["core", "--all"], "--all"),
-        (["--baseline", "x.whl"], "core alone"),
-        (["core", "policy", "--baseline", "x.whl"], "core alone"),
+        (["--baseline", "x.whl"], "one name, core or policy"),
+        (["core", "policy", "--baseline", "x.whl"], "one name, core or policy"),
         (["core", "--baseline", "no/such.whl"], "expected a wheel"),
         (["core", "--baseline", __file__], "expected a wheel"),
         (["core", "--baseline", str(ROOT)], "expected a wheel or a virtual environment"),
@@ -488,101 +486,3 @@ def test_an_environment_with_a_wheel_has_the_other_packages(tmp_path):
         code = "import itp, numpy, sys; print(itp.WHICH, numpy.__version__)"
         done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.split() == ["other", np.__version__]
-
-
-# --- policy ---
-
-
-@pytest.fixture(scope="module")
-def report():
-    scenarios = [policy.UNTUNED[0], "homogeneous", "heterogeneous", policy.UNTUNED[-1]]
-    policies = [policy.MODEL, "round_robin", "single_best", "oracle"]
-    return compare(policies, scenarios, 3, tasks=40, processes=1)
-
-
-@pytest.fixture
-def two_families(monkeypatch):
-    monkeypatch.setattr(policy, "FAMILIES", ("homogeneous", "heterogeneous"))
-    monkeypatch.setattr(policy, "UNTUNED", (policy.UNTUNED[0], policy.UNTUNED[-1]))
-
-
-def test_policy_figures(report, two_families):
-    figures = policy.figures_of(report)
-    untuned, home = figures[:4], {figure.name: figure for figure in figures[4:]}
-    names = {f"{path.stem}_{order}" for path in policy.UNTUNED for order in ("fifo", "srpt")}
-    assert {figure.name for figure in untuned} == names
-    assert [figure.value for figure in untuned] == sorted((figure.value for figure in untuned), reverse=True)
-    for figure in untuned:
-        name, order = figure.name.rsplit("_", 1)
-        group = report.analysis.group(name, order)
-        best = group.row(group.best_classical)
-        assert figure.value == pytest.approx(group.row(policy.MODEL).slowdown.value / best.slowdown.value)
-        assert figure.low <= figure.value <= figure.high
-    assert {name.removesuffix("_fifo") for name in home if name.endswith("fifo")} == {
-        "less_slowdown",
-        "gap_closed",
-        "worst_family",
-        "deadlines_met",
-        "deadlines_kept",
-    }
-    # Over the shipped families alone, each against its own best rule.
-    logs = []
-    for family in policy.FAMILIES:
-        group = report.analysis.group(family, "fifo")
-        rows = (group.row(policy.MODEL), group.row(group.best_classical))
-        logs.append(math.log(rows[0].slowdown.value / rows[1].slowdown.value))
-    less = home["less_slowdown_fifo"]
-    assert less.value == pytest.approx(100.0 * (1.0 - math.exp(np.mean(logs))))
-    assert less.low <= less.value <= less.high
-    assert home["worst_family_fifo"].value == pytest.approx(math.exp(max(logs)))
-    assert home["deadlines_met_srpt"].asked is None
-
-
-def test_a_claim_is_met_by_what_rounds_to_it():
-    claimed = policy._percent("x", "y", policy.Estimate(0.2555, 0.2, 0.3), 26, "")
-    assert claimed.holds is True
-    assert policy._percent("x", "y", policy.Estimate(0.2545, 0.2, 0.3), 26, "").holds is False
-    nothing = policy.Estimate(math.nan, math.nan, math.nan)
-    assert policy._percent("x", "y", nothing, 26, "").value is None
-
-
-@pytest.mark.parametrize("order", ["fifo", "srpt"])
-def test_claims_are_those_of_readme_and_docs(order):
-    claim = policy.CLAIMS[order]
-    readme, about_model = ((ROOT / name).read_text("utf-8") for name in ("README.md", "docs/dqn_v1.md"))
-    assert f"{claim.less_slowdown} %" in readme
-    assert f"{claim.gap_closed} %" in readme
-    assert f"{claim.deadlines_kept} to 100 % of the deadlines" in about_model
-
-
-def test_the_quick_policy_check(monkeypatch, report, two_families):
-    asked = []
-
-    def compared(policies, scenarios, seeds, *, progress):
-        asked.append(seeds)
-        for k in range(101):
-            progress(k / 100, "something")
-        return report
-
-    monkeypatch.setattr(policy, "compare", compared)
-    begun = []
-    quick = policy.measure(quick=True, progress=begun.append)
-    full = policy.measure(quick=False, progress=lambda _: None)
-    assert asked[0] < asked[1]
-    assert all(figure.rough for figure in quick)
-    assert not any(figure.rough for figure in full)
-    assert begun == [f"policies, {10 * k} % done" for k in range(11)]
-
-
-@pytest.mark.parametrize("path", policy.UNTUNED, ids=lambda path: path.stem)
-def test_scenarios_nothing_was_tuned_on(path):
-    loaded = scenario.load(path)
-    assert loaded.n_streams == 4
-    assert loaded.name == path.stem
-    assert loaded.about
-    assert not loaded.warnings
-    assert path.stem not in scenario.FAMILIES
-
-
-def test_the_scenarios_are_found():
-    assert {path.stem for path in policy.UNTUNED} >= {"large-objects", "rare-files", "access-links"}
