@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from rich.table import Table
 import itp
 from itp._core.qnet import KERNELS
 from itp._util import console
-from itp.models.load import load_model, shipped_models
+from itp.models.load import Model, load_model, shipped_models
 from itp.schema import SERVICE_ORDERS
 
 PACKAGES = ("numpy", "onnxruntime", "blake3", "xxhash", "rich", "torch")
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(report, indent=2))
         return 0
     models = [
-        f"{m['version']} for {m['service_order']}, {m['engine']} (SHA-256 {m['sha256']})"
+        f"{m['version']} for {' and '.join(m['service_orders'])}, {m['engine']} (SHA-256 {m['sha256']})"
         for m in report["shipped_models"]
     ]
     table = Table(show_header=False, box=None)
@@ -78,22 +79,23 @@ def gather(model: str | None) -> dict[str, Any]:
     report["cpu"], report["cpu_features"] = _cpu()
     report["cpus"] = os.cpu_count()
     report["forward_pass_kernels"] = list(KERNELS)
-    found = [(name, load_model(name, order)) for name in shipped_models() for order in SERVICE_ORDERS]
     report["shipped_models"] = [
         {
             "name": name,
-            "service_order": m.service_order,
+            "schema": m.schema,
+            "service_orders": orders,
             "version": m.version,
             "sha256": m.sha256[:12],
-            "engine": "onnxruntime" if m.net is None else "native",
+            "engine": _engine(m),
         }
-        for name, m in found
+        for name, orders, m in _shipped()
     ]
     if model is None:
         report["engine"] = "heuristic (no model given)"
     else:
         loaded = load_model(model)
-        report["engine"] = "onnxruntime" if loaded.net is None else "native"
+        report["engine"] = _engine(loaded)
+        report["model_schema"] = loaded.schema
         report["why_not_native"] = loaded.why_not_native
         report["why_one_by_one"] = loaded.why_one_by_one
         report["model"] = str(loaded.path)
@@ -101,6 +103,19 @@ def gather(model: str | None) -> dict[str, Any]:
         report["model_sha256"] = loaded.sha256
         report["model_service_order"] = loaded.service_order
     return report
+
+
+def _shipped() -> Iterator[tuple[str, list[str], Model]]:
+    """Every file of a shipped model, with its name and the service orders that it is for."""
+    for name in shipped_models():
+        files = {order: load_model(name, order) for order in SERVICE_ORDERS}
+        for path in dict.fromkeys(m.path for m in files.values()):
+            orders = [order for order, m in files.items() if m.path == path]
+            yield name, orders, files[orders[0]]
+
+
+def _engine(model: Model) -> str:
+    return "onnxruntime" if model.net is None and model.set_net is None else "native"
 
 
 def _cpu() -> tuple[str, list[str]]:
