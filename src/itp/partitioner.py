@@ -15,6 +15,7 @@ from itp._core.arguments import as_array
 from itp._core.decide import time_edges_s
 from itp._core.decider import Decider, FastPath, Served
 from itp._core.decision import Decision
+from itp._core.heuristic import AUTO
 from itp._core.reward import RewardWeights
 from itp._core.state import ManualClock, NetworkState
 from itp._core.task import Task
@@ -101,11 +102,13 @@ class TaskPartitioner(FastPath):
         ``NetworkState``.
     hard_deadlines : bool, optional
         Whether actions that are planned to miss a task's deadline are closed while another one meets it.
-        None: as the model's metadata say; a heuristic closes them, except "single_best" under "fifo".
+        None: as the model's metadata say; of the heuristics, those close them that gain by it: all but
+        "least_marginal_cost" and, under "fifo", "single_best" and "first_policy_iteration".
     prefer : {"typical", "balanced", "bulk"} or float
         What a model of schema 2 decides for, from 0 ("typical": most tasks are fast for their size) to 1
         ("bulk": the mean completion time is short, so large tasks count); it can be set later, too. A model's
-        metadata may give the names other numbers. Rules and models of schema 1 do not know it.
+        metadata may give the names other numbers. Of the rules, "auto" and "least_marginal_cost" go by it;
+        models of schema 1 do not.
     epsilon : float
         Share of decisions drawn uniformly from the actions open to the task, 0 to 1.
     seed : int, optional
@@ -115,12 +118,14 @@ class TaskPartitioner(FastPath):
         it does not exist.
     experience_interval_s : float
         What was reported longer ago than this is on the disk. No report waits for it.
-    heuristic : str, optional
-        The rule that decides where no model does: "least_completion_time", "single_best", "score",
-        "round_robin", "proportional" or "equal_split". Without one, the rule that measures best under the
-        service order: "single_best" for fifo, "least_completion_time" for srpt (docs/rivals.md). A rule gives
-        way where it breaks a task's bandwidth floor, or a deadline that closes actions, and another action
-        does not.
+    heuristic : str
+        The rule that decides where no model does. "auto", or None: the one that measures best, at present
+        "least_marginal_cost" under both service orders (docs/rivals.md). The others are
+        "first_policy_iteration", "adaptive_size_interval", "least_completion_time",
+        "least_completion_time_proportional", "single_best", "score", "min_rtt", "round_robin",
+        "proportional", "equal_split" and "pull", which plans over all streams that are up. A rule gives way
+        where it breaks a task's bandwidth floor, or a deadline that closes actions, and another action does
+        not.
     min_chunk_bytes : int
         A stream whose share would be smaller gets no chunk.
     reward_weights : RewardWeights, optional
@@ -168,7 +173,7 @@ class TaskPartitioner(FastPath):
         seed: int | None = None,
         experience_log: str | os.PathLike[str] | None = None,
         experience_interval_s: float = 1.0,
-        heuristic: str | None = None,
+        heuristic: str | None = AUTO,
         min_chunk_bytes: int = MIN_CHUNK_BYTES,
         reward_weights: RewardWeights | None = None,
         restore: str | os.PathLike[str] | None = None,
@@ -221,7 +226,7 @@ class TaskPartitioner(FastPath):
 
     @property
     def heuristic(self) -> str:
-        """The rule that decides where no model does."""
+        """The rule that decides where no model does: "auto", or the one that was named."""
         return self._decider.policy
 
     @property

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from itp import TaskPartitioner, policies
+from itp import policies
 from itp.cli import main
 from itp.policies.episodes import mean_log_slowdown
 from itp.schema import SOURCES
@@ -75,11 +75,10 @@ def test_a_table_for_people(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("order", ["fifo", "srpt"])
-def test_the_best_rule_under_the_service_order_decides(capsys, order):
+def test_a_plain_rule_decides_by_default(capsys, order):
     options = ("heterogeneous", "--episodes", 1, "--tasks", 5, "--service-order", order, "--json")
     _, out, _ = itp(capsys, *options)
-    with TaskPartitioner(service_order=order) as p:
-        assert json.loads(out)["policy"] == p.heuristic
+    assert json.loads(out)["policy"] == {"fifo": "single_best", "srpt": "least_completion_time"}[order]
 
 
 def test_a_model_decides(capsys, tmp_path):

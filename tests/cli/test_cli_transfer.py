@@ -246,9 +246,9 @@ def test_demo(tmp_path):
     assert done.returncode == 0
     assert [run["policy"] for run in report["policies"]] == [
         "round_robin",
-        "equal_split",
         "single_best",
         "least_completion_time",
+        "auto",
     ]
     assert all(run["verified"] == run["files"] > 0 and not run["errors"] for run in report["policies"])
     assert report["decisions"]

@@ -18,11 +18,12 @@ import itp
 import reference
 from itp import actions
 from itp._core.decider import Decider
+from itp._core.heuristic import POLICIES
 
 pytestmark = pytest.mark.core
 
 MBIT = 125_000.0
-HEURISTICS = ["least_completion_time", "score", "single_best", "round_robin", "proportional", "equal_split"]
+HEURISTICS = ["auto", *POLICIES]
 
 
 def make(paths=((200, 10), (100, 40), (50, 80), (20, 150)), *, heuristic="least_completion_time", **options):
@@ -135,18 +136,43 @@ def test_rules():
     assert [robin.partition_task(task).stream_ids[0] for _ in range(4)] == [3, 0, 1, 3]
 
 
-@pytest.mark.parametrize(
-    ("order", "rule", "streams"),
-    [("fifo", "single_best", (0,)), ("srpt", "least_completion_time", (0, 1, 2, 3))],
-)
-def test_the_rule_that_measures_best_under_the_service_order(order, rule, streams):
-    def decide(**options):
-        p = make(service_order=order, **options)
-        return p.heuristic, p.partition_task(itp.Task("t", 100_000_000)).stream_ids
+@pytest.mark.parametrize("order", ["fifo", "srpt"])
+def test_a_rule_is_named_as_it_was_asked_for(order):
+    assert itp.TaskPartitioner(service_order=order).heuristic == "auto"
+    assert make(heuristic=None, service_order=order).heuristic == "auto"
+    for name in HEURISTICS:
+        assert make(heuristic=name, service_order=order).heuristic == name
 
-    assert decide(heuristic=None) == (rule, streams)
-    for chosen in HEURISTICS:
-        assert decide(heuristic=chosen)[0] == chosen
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("pul", "did you mean 'pull'"), ("size_intervals", "size_interval"), (7, r"named 7\. There are")],
+)
+def test_an_unknown_rule_is_refused_with_the_names_of_all(name, hint):
+    with pytest.raises(ValueError, match=hint) as refused:
+        make(heuristic=name)
+    for known in HEURISTICS:
+        assert known in str(refused.value)
+
+
+def test_rules_of_the_streams_alone():
+    paths = ((200, 30), (100, 10), (50, 80), (20, 150))
+    task = itp.Task("t", 37_000_000)
+    assert make(paths, heuristic="min_rtt").partition_task(task).stream_ids == (1,)
+    pull = make(paths, heuristic="pull")
+    pull.set_stream_up(2, False)
+    decision = pull.partition_task(task)
+    assert decision.stream_ids == (0, 1, 3)
+    assert decision.expected_time_s == pytest.approx(
+        reference.water_level(37e6, [200 * MBIT, 100 * MBIT, 20 * MBIT], [0.03, 0.01, 0.15]), rel=1e-6
+    )
+    proportional = "least_completion_time_proportional"
+    # 370 MB take 8 s and 0.15 s of latency over all four, 8.46 s and 0.08 s over the first three.
+    large = make(paths, heuristic=proportional).partition_task(itp.Task("t", 370_000_000))
+    assert large.chunk_sizes == (200_000_000, 100_000_000, 50_000_000, 20_000_000)
+    # 3 MB take 0.08 s and 0.03 s of latency over the first two, 0.069 s and 0.08 s over the first three.
+    small = make(paths, heuristic=proportional).partition_task(itp.Task("t", 3_000_000))
+    assert small.chunk_sizes == (2_000_000, 1_000_000)
 
 
 def test_the_default_rule_gives_way_where_it_would_miss_a_hard_deadline():

@@ -97,7 +97,21 @@ def test_a_model_decides_alike(family, order, hard_deadlines):
 
 @pytest.mark.parametrize("order", ["fifo", "srpt"])
 @pytest.mark.parametrize("hard_deadlines", [None, False, True])
-@pytest.mark.parametrize("rule", ["least_completion_time", "single_best", "score", "proportional"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "least_completion_time",
+        "single_best",
+        "score",
+        "proportional",
+        "min_rtt",
+        "pull",
+        "least_completion_time_proportional",
+        "adaptive_size_interval",
+        "first_policy_iteration",
+        "auto",
+    ],
+)
 def test_a_heuristic_decides_alike(rule, hard_deadlines, order):
     sim = Simulator(load("bursts").with_options(service_order=order, load=0.7), n_envs=5, seed=1_000_000)
     by_hand = ByHand(sim, heuristic=rule, hard_deadlines=hard_deadlines)

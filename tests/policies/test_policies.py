@@ -152,7 +152,9 @@ def test_models_are_made_by_name_and_path(model, tmp_path, monkeypatch):
     for spec, name in (("net", "net"), ("net:no-guard", "net:no-guard"), (str(model), "net")):
         policy = make(spec)
         assert (policy.name, policy.path, policy.spec) == (name, model, spec)
-    with pytest.raises(ValueError, match=r"did you mean 'net'\? There are: .*oracle, net, and \.onnx files"):
+    with pytest.raises(
+        ValueError, match=r"did you mean 'net'\? There are: .*oracle, auto, net, and \.onnx files"
+    ):
         make("nett")
     with pytest.raises(ModelError, match=r"no model at .*none\.onnx"):
         make("none.onnx")

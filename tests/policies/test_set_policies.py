@@ -12,7 +12,7 @@ from itp import ModelError
 from itp.evaluation import compare
 from itp.policies.base import TEST_SEED
 from itp.policies.episodes import rollout, rollouts
-from itp.policies.names import CLASSICAL, make
+from itp.policies.names import ADAPTIVE, CLASSICAL, make
 from itp.policies.served import ModelPolicy
 from itp.schema import SOURCES
 from itp.sim.choice import Choice
@@ -243,7 +243,7 @@ def test_exploration_draws_from_the_candidates(n_streams, model):
 
 
 @pytest.mark.parametrize("n_streams", [1, 2, 9, 16])
-@pytest.mark.parametrize("name", [*CLASSICAL, "oracle"])
+@pytest.mark.parametrize("name", [*CLASSICAL, *ADAPTIVE, "oracle"])
 def test_every_policy_takes_any_number_of_streams(name, n_streams):
     policy = make(name)
     sim = simulator(n_streams, n_envs=2, tasks=6)

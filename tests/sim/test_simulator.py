@@ -647,7 +647,7 @@ def test_wrong_decisions_are_refused():
         sim.step_masks(np.ones(2, np.int64), np.zeros(2, np.int32))
     with pytest.raises(ValueError, match="splits: expected"):
         sim.step_masks(np.ones(2, np.uint32), np.full(2, 9, np.int32))
-    with pytest.raises(ValueError, match="rule = 'best'"):
+    with pytest.raises(ValueError, match="no rule is named 'best'"):
         sim.choose("best")
     with pytest.raises(ValueError, match="horizon = 0"):
         sim.look_ahead(0, "pull")

@@ -79,8 +79,8 @@ ctypedef struct Draw:
 
 # Choose an action for a task. `q_values` of NULL, or not finite: the heuristic chooses. `turn` is round
 # robin's memory; `draw` is read where epsilon > 0, and may be NULL elsewhere.
-# `situation` is read where the model is a set model, which computes its values itself; elsewhere it may be
-# NULL.
+# `situation`: what a set model, or a rule that goes by the workload, knows beside the paths. Neither decides
+# where it is NULL.
 cdef void choose(const Chooser* chooser, int source, const float* q_values, const Situation* situation,
                  const Paths* paths, const Demand* demand, int* turn, const Draw* draw,
                  Choice* out) noexcept nogil

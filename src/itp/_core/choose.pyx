@@ -3,12 +3,17 @@ cimport cython
 from libc.math cimport INFINITY, isfinite
 from libc.stdint cimport int64_t, uint32_t
 
-from itp._core.alloc cimport WATER_FILLING, Rule
+from itp._core.alloc cimport PROPORTIONAL, WATER_FILLING, Rule
 from itp._core.arguments cimport real_between
 from itp._core.decision cimport ITP_GUARD, ITP_HEURISTIC, action_of_mask
 from itp._core.features cimport Features, Situation, assemble_features
+from itp._core.first_policy_iteration cimport least_admission_cost
 from itp._core.heuristic cimport (
+    ADAPTIVE_SIZE_INTERVAL,
+    FIRST_POLICY_ITERATION,
     LEAST_COMPLETION_TIME,
+    LEAST_COMPLETION_TIME_PROPORTIONAL,
+    LEAST_MARGINAL_COST,
     SINGLE_BEST,
     Candidates,
     Demand,
@@ -19,13 +24,17 @@ from itp._core.heuristic cimport (
     enumerate_sets,
     least_at_once,
     least_completion,
+    least_proportional,
     list_candidates,
     meets_demand,
     planned_time_s,
+    policy_number,
     split_chunks,
 )
-from itp._core.order cimport FIFO, service_order_number
-from itp._core.state cimport Paths, popcount
+from itp._core.marginal_cost cimport least_marginal_cost
+from itp._core.order cimport FIFO, ServiceOrder, service_order_number
+from itp._core.size_interval cimport size_interval
+from itp._core.state cimport Paths, StreamMetrics, popcount
 
 import numpy as np
 
@@ -67,7 +76,7 @@ cdef void choose(const Chooser* chooser, int source, const float* q_values, cons
     elif by_model:
         out.mask = _by_model(chooser.model, q_values, paths, &binding, &c, &out.source)
     else:
-        out.mask = _by_rule(chooser.policy, paths, &binding, &c, turn, &out.split)
+        out.mask = _by_rule(chooser.policy, situation, paths, &binding, &c, turn, &out.split)
     if chooser.epsilon > 0.0:
         _explore(chooser.epsilon, paths, &binding, draw, &c, out)
         if out.explored and out.by_model:
@@ -87,10 +96,13 @@ cdef void explore(const Chooser* chooser, const Paths* paths, const Demand* dema
 cdef bint hard_by_rule(Policy policy, int order) noexcept nogil:
     """Whether a rule closes the actions that are planned to miss the deadline, unless told otherwise.
 
-    As measured over ten families, it improves both slowdown and deadlines met for every rule and order but
-    the single best stream under fifo, where it costs slowdown and gains no deadline (docs/rivals.md).
+    As measured over path and workload families (docs/rivals.md), closing them costs slowdown and gains no
+    deadline with least marginal cost, and under fifo with the single best stream and first policy
+    iteration. It improves both with all other rules.
     """
-    return not (policy == SINGLE_BEST and order == FIFO)
+    if policy == LEAST_MARGINAL_COST:
+        return False
+    return not (order == FIFO and (policy == SINGLE_BEST or policy == FIRST_POLICY_ITERATION))
 
 
 cdef bint deadline_closes(const Learned* model, Policy policy, int order,
@@ -192,7 +204,7 @@ cdef bint _by_set(const Chooser* chooser, const Situation* situation, const Path
             out.mask = c.mask[fastest]
         else:
             # It may list candidates of its own.
-            out.mask = _by_rule(chooser.policy, paths, binding, c, turn, &out.split)
+            out.mask = _by_rule(chooser.policy, situation, paths, binding, c, turn, &out.split)
     if out.mask != favourite:
         out.source = ITP_GUARD
     return True
@@ -243,19 +255,47 @@ cdef int _guarded(const Learned* model, const Candidates* c, bint any_meets, int
     return best if c.completion_s[chosen] > model.guard_threshold * c.completion_s[best] else chosen
 
 
-cdef uint32_t _by_rule(Policy policy, const Paths* paths, const Demand* binding, Candidates* c, int* turn,
-                       int* split) noexcept nogil:
+cdef uint32_t _by_memory(Policy policy, const Situation* situation, const Paths* paths, const Demand* binding,
+                         Candidates* c) noexcept nogil:
+    """A rule's streams by the remembered workload; 0: none meets the demand, or too little is known."""
+    cdef int best
+    if policy == ADAPTIVE_SIZE_INTERVAL:
+        best = size_interval(situation, paths, binding)
+        return <uint32_t>1 << best if best >= 0 else 0
+    enumerate_sets(paths, binding, c)
+    if _closes(binding) and not any_candidate_meets(c):
+        best = -1
+    elif policy == LEAST_MARGINAL_COST:
+        best = least_marginal_cost(situation, paths, binding, c)
+    else:
+        best = least_admission_cost(situation, paths, binding, c)
+    if best < 0:
+        c.count = 0
+        return 0
+    return c.mask[best]
+
+
+cdef uint32_t _by_rule(Policy policy, const Situation* situation, const Paths* paths, const Demand* binding,
+                       Candidates* c, int* turn, int* split) noexcept nogil:
     """A rule's streams, and how it splits; lists the candidates only where they are needed."""
     cdef int64_t chunks[16]
     cdef Rule chosen = WATER_FILLING
-    cdef uint32_t mask, kept
+    cdef const StreamMetrics* streams
+    cdef uint32_t mask = 0, kept
     split[0] = WATER_FILLING
     if policy == LEAST_COMPLETION_TIME:
         if not least_at_once(paths, binding, &mask):
             enumerate_candidates(paths, binding, c)
             mask = c.mask[least_completion(c)]
         return mask
-    mask = choose_by_rule(policy, paths, binding, turn, &chosen)
+    if policy >= ADAPTIVE_SIZE_INTERVAL and binding.redundancy == 1 and situation != NULL:
+        mask = _by_memory(policy, situation, paths, binding, c)
+    elif policy == LEAST_COMPLETION_TIME_PROPORTIONAL and binding.redundancy == 1:
+        mask = least_proportional(paths, binding, c)
+        chosen = PROPORTIONAL
+    if mask == 0:
+        streams = NULL if situation == NULL else situation.metrics
+        mask = choose_by_rule(policy, paths, streams, binding, turn, &chosen)
     split[0] = chosen
     if not _closes(binding):
         return mask
@@ -314,7 +354,8 @@ def rule_is_hard(str rule, str service_order, hard_deadlines):
     """Whether a rule closes what misses a deadline; `hard_deadlines` of None: as it does by default."""
     if hard_deadlines is not None:
         return bool(hard_deadlines)
-    return rule in _POLICIES and hard_by_rule(_POLICIES.index(rule), service_order_number(service_order))
+    order = <ServiceOrder>service_order_number(service_order)
+    return hard_by_rule(policy_number(rule, order), order)
 
 
 @cython.final

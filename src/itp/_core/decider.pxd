@@ -46,6 +46,7 @@ cdef class Mark:
 cdef class Decider:
     cdef Core core
     cdef readonly NetworkState network
+    cdef readonly str policy            # the rule that decides when no model does, as it was asked for
     cdef readonly RewardWeights weights
     cdef readonly Served served         # the one owner of the model in use; None: the heuristic decides
     cdef object _prefer                 # a name or a number

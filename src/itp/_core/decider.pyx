@@ -49,7 +49,7 @@ from itp._core.features cimport (
     Situation,
     assemble_features,
 )
-from itp._core.heuristic cimport Candidates, default_policy, enumerate_sets
+from itp._core.heuristic cimport Candidates, enumerate_sets, policy_number
 from itp._core.order cimport ServiceOrder
 from itp._core.qnet cimport QNet
 from itp._core.reward cimport Outcome, RewardWeights
@@ -58,7 +58,7 @@ from itp._core.setnet cimport SetNet
 from itp._core.state cimport Network, NetworkState, network_unix_s, popcount
 from itp._core.task cimport Task
 
-from itp._core.heuristic import POLICIES as _POLICIES
+from itp._core.heuristic import AUTO as _AUTO
 from itp._util.messages import brief
 from itp.errors import ClosedError, ModelError, NoStreamError, OutcomeError
 
@@ -244,8 +244,8 @@ cdef class Decider:
     ----------
     network : NetworkState
     policy : str, optional
-        One of ``heuristic.POLICIES``: decides when no model does. Without, the best one under the network's
-        service order (``heuristic.DEFAULT_POLICIES``).
+        One of ``heuristic.POLICIES``: the rule that decides when no model does; "auto", or None: the one that
+        measures best.
     epsilon : float
         Share of decisions drawn uniformly from the actions open to the task.
     hard_deadlines : bool or None
@@ -265,14 +265,10 @@ cdef class Decider:
     which gives it away while the model runs; that one has its state by then, and enters the ledger after.
     """
 
-    def __cinit__(self, NetworkState network not None, *, policy=None, epsilon=0.0, hard_deadlines=None,
+    def __cinit__(self, NetworkState network not None, *, policy=_AUTO, epsilon=0.0, hard_deadlines=None,
                   seed=None, min_chunk_bytes=LEAST_CHUNK_BYTES, RewardWeights weights=None,
                   prefer="balanced"):
         memset(&self.core, 0, sizeof(self.core))
-        if policy is None:
-            policy = _POLICIES[default_policy(<ServiceOrder>network.net.order)]
-        if policy not in _POLICIES:
-            raise ValueError(f"heuristic = {policy!r}: expected one of {', '.join(_POLICIES)}")
         self.core.deadlines = deadlines_of(hard_deadlines)
         self.core.epsilon = real_between("epsilon", epsilon, 0.0, 1.0, "0 to 1")
         self.core.min_chunk_bytes = byte_count("min_chunk_bytes", min_chunk_bytes, 1)
@@ -292,17 +288,14 @@ cdef class Decider:
         self.core.weights.imbalance = self.weights.imbalance
         self.core.weights.completion = self.weights.completion
         self.core.weights.retransmission = self.weights.retransmission
-        self.core.policy = _POLICIES.index(policy)
+        policy = _AUTO if policy is None else policy
+        self.core.policy = policy_number(policy, <ServiceOrder>network.net.order)
+        self.policy = policy
         self.prefer = prefer
         rng_seed(&self.core.rng, seed)
 
     def __reduce__(self):
         raise TypeError("a Decider cannot be pickled or copied: it holds the ledger of one process")
-
-    @property
-    def policy(self):
-        """Name of the rule that decides when no model does."""
-        return _POLICIES[self.core.policy]
 
     @property
     def epsilon(self):

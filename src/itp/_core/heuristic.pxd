@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t, uint32_t
 
 from itp._core.alloc cimport Rule
 from itp._core.order cimport ServiceOrder
-from itp._core.state cimport Paths
+from itp._core.state cimport Paths, StreamMetrics
 
 cdef enum Policy:
     LEAST_COMPLETION_TIME = 0
@@ -12,6 +12,13 @@ cdef enum Policy:
     ROUND_ROBIN = 3
     PROPORTIONAL_ALL = 4
     EQUAL_SPLIT = 5
+    LEAST_COMPLETION_TIME_PROPORTIONAL = 6
+    MIN_RTT = 7
+    PULL_ALL = 8
+    # These decide by what is remembered of the workload, in modules of their own.
+    ADAPTIVE_SIZE_INTERVAL = 9
+    FIRST_POLICY_ITERATION = 10
+    LEAST_MARGINAL_COST = 11
 
 cdef enum:
     EXHAUSTIVE_STREAMS = 6      # all subsets up to here, prefixes by finish time beyond
@@ -35,8 +42,11 @@ ctypedef struct Candidates:
     bint meets[63]              # the task's deadline and bandwidth
 
 
-# The rule that decides where no model does: the best one under this service order.
+# The best one under this service order of the rules that remember nothing.
 cdef Policy default_policy(ServiceOrder order) noexcept nogil
+
+# The number of a rule's name, or of "auto" under this service order; ValueError for another name.
+cdef Policy policy_number(object name, ServiceOrder order) except *
 
 # List the candidate actions over the streams that are up, fewest streams first.
 cdef void enumerate_candidates(const Paths* paths, const Demand* demand, Candidates* out) noexcept nogil
@@ -59,9 +69,14 @@ cdef bint least_at_once(const Paths* paths, const Demand* demand, uint32_t* mask
 # (of all, where none does).
 cdef int least_completion(const Candidates* candidates) noexcept nogil
 
-# A rule's own choice, blind to deadline and bandwidth; `turn` is round robin's memory.
-cdef uint32_t choose_by_rule(Policy policy, const Paths* paths, const Demand* demand, int* turn,
-                             Rule* split) noexcept nogil
+# The choice of a rule that needs neither candidates nor memory, blind to deadline and bandwidth; `turn` is
+# round robin's memory, `streams` what is known of them.
+cdef uint32_t choose_by_rule(Policy policy, const Paths* paths, const StreamMetrics* streams,
+                             const Demand* demand, int* turn, Rule* split) noexcept nogil
+
+# Of all sets split in proportion to capacity, the one that is through first.
+cdef uint32_t least_proportional(const Paths* paths, const Demand* demand,
+                                 Candidates* scratch) noexcept nogil
 
 # The chunks of a task over the streams of `mask` (whole copies with redundancy), 0 elsewhere;
 # returns the streams kept.

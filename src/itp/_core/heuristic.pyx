@@ -14,7 +14,9 @@ from itp._core.alloc cimport (
     water_level_s,
 )
 from itp._core.order cimport FIFO, SRPT, ServiceOrder
-from itp._core.state cimport Paths, popcount
+from itp._core.state cimport Paths, StreamMetrics, popcount
+
+from difflib import get_close_matches
 
 cdef extern from *:
     int lowest_bit "__builtin_ctz" (unsigned int mask) nogil
@@ -26,7 +28,14 @@ POLICIES = (
     "round_robin",
     "proportional",
     "equal_split",
+    "least_completion_time_proportional",
+    "min_rtt",
+    "pull",
+    "adaptive_size_interval",
+    "first_policy_iteration",
+    "least_marginal_cost",
 )
+AUTO = "auto"
 
 
 # Geometric-mean slowdown over the ten shipped families, 30 test worlds each (`itp evaluate`), with deadlines
@@ -35,11 +44,23 @@ POLICIES = (
 # fifo                     4.64    7.32          3.05          5.11           5.43          7.64
 # srpt                     2.17    2.80          2.35          2.95           2.35          2.72
 # Under fifo whatever comes after a task waits behind it on every stream that the task uses.
+# The rules that go by the remembered workload have less in both (docs/rivals.md).
 cdef Policy default_policy(ServiceOrder order) noexcept nogil:
     return LEAST_COMPLETION_TIME if order == SRPT else SINGLE_BEST
 
 
 DEFAULT_POLICIES = {"fifo": POLICIES[default_policy(FIFO)], "srpt": POLICIES[default_policy(SRPT)]}
+
+
+cdef Policy policy_number(object name, ServiceOrder order) except *:
+    if name == AUTO:
+        return LEAST_MARGINAL_COST
+    if name in POLICIES:
+        return <Policy>(<int>POLICIES.index(name))
+    known = (AUTO, *POLICIES)
+    close = get_close_matches(str(name), known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    raise ValueError(f"no rule is named {name!r}{hint} There are: {', '.join(known)}")
 
 # The score rule's own figures: two streams for what is large and not urgent.
 cdef double _LARGE_TASK_BYTES = 100e6
@@ -384,8 +405,8 @@ cdef uint32_t _least_of(const double* key, uint32_t up, int n, int count) noexce
     return mask
 
 
-cdef uint32_t choose_by_rule(Policy policy, const Paths* paths, const Demand* demand, int* turn,
-                             Rule* split) noexcept nogil:
+cdef uint32_t choose_by_rule(Policy policy, const Paths* paths, const StreamMetrics* streams,
+                             const Demand* demand, int* turn, Rule* split) noexcept nogil:
     cdef double key[16]
     cdef int i, k, count = demand.redundancy
     split[0] = PROPORTIONAL
@@ -406,13 +427,34 @@ cdef uint32_t choose_by_rule(Policy policy, const Paths* paths, const Demand* de
         if (count == 1 and <double>demand.size_bytes > _LARGE_TASK_BYTES
                 and demand.priority < _URGENT_PRIORITY):
             count = 2
-    elif policy == SINGLE_BEST or demand.redundancy > 1:
+    elif policy == MIN_RTT and streams != NULL:
+        for i in range(paths.n):
+            key[i] = streams[i].latency_s
+    elif policy in (SINGLE_BEST, MIN_RTT) or policy >= ADAPTIVE_SIZE_INTERVAL or demand.redundancy > 1:
         for i in range(paths.n):
             key[i] = _whole_finish_s(paths, i, <double>demand.size_bytes)
     else:
-        split[0] = EQUAL if policy == EQUAL_SPLIT else PROPORTIONAL
+        split[0] = EQUAL if policy == EQUAL_SPLIT else WATER_FILLING if policy == PULL_ALL else PROPORTIONAL
         return paths.up
     return _least_of(key, paths.up, paths.n, count)
+
+
+cdef uint32_t least_proportional(const Paths* paths, const Demand* demand,
+                                 Candidates* scratch) noexcept nogil:
+    cdef int64_t chunks[16]
+    cdef uint32_t mask, best = 0
+    cdef double completion_s, best_s = INFINITY
+    cdef int k
+    enumerate_candidates(paths, demand, scratch)
+    for k in range(scratch.count):
+        mask = scratch.mask[k]
+        if split_chunks(paths, demand, mask, PROPORTIONAL, chunks) != mask:
+            continue
+        completion_s = completion_time_s(chunks, paths.rate_Bps, paths.delay_s, mask)
+        if best == 0 or completion_s < best_s:
+            best = mask
+            best_s = completion_s
+    return best if best else paths.up
 
 
 cdef uint32_t split_chunks(const Paths* paths, const Demand* demand, uint32_t mask, Rule split,

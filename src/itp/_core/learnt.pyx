@@ -20,7 +20,7 @@ from itp._core.state cimport (
     set_bandwidth,
     set_latency,
 )
-from itp._core.workload cimport WORKLOAD_WINDOW, Workload
+from itp._core.workload cimport WORKLOAD_WINDOW, Workload, workload_order
 
 from itp._core.order import SERVICE_ORDERS as _SERVICE_ORDERS
 
@@ -187,6 +187,7 @@ cdef int _workload(given, double saved_s, Workload* w) except -1:
     for k in range(kept):
         w.size_bytes[(w.count - kept + k) % WORKLOAD_WINDOW] = <float>real_between(
             f"workload: sizes_bytes[{k}]", sizes[k], 1.0, _MOST, "1 to 1e30")
+    workload_order(w)
     w.last_s = saved_s - _real("workload", given, "age_s", 0.0, _MOST_S)
     w.gap_short_s = _real("workload", given, "gap_short_s", 0.0, _MOST_S)
     w.gap_long_s = _real("workload", given, "gap_long_s", 0.0, _MOST_S)

@@ -6,6 +6,7 @@ cdef enum:
 
 ctypedef struct Workload:
     float size_bytes[128]       # of the latest tasks, a ring
+    float ordered_bytes[128]    # the same, ascending
     int64_t count               # tasks so far
     double last_s               # when the latest came
     double gap_short_s          # exponentially weighted sums over the gaps between tasks ...
@@ -29,8 +30,15 @@ ctypedef struct WorkloadView:
     double known                # count / (count + 8)
 
 
+# How many sizes are remembered.
+cdef inline int workload_kept(const Workload* w) noexcept nogil:
+    return <int>(w.count if w.count < WORKLOAD_WINDOW else WORKLOAD_WINDOW)
+
+
 cdef void workload_reset(Workload* w) noexcept nogil
 # What a task of this size sees that arrives at `now_s`, of any clock that hardly ever goes back.
 cdef void workload_look(const Workload* w, double size_bytes, double now_s, WorkloadView* out) noexcept nogil
+# Put the remembered sizes in order, where the ring alone was filled in.
+cdef void workload_order(Workload* w) noexcept nogil
 # Remember it.
 cdef void workload_add(Workload* w, double size_bytes, double now_s) noexcept nogil

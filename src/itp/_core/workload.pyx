@@ -4,7 +4,7 @@ Ranks are exact among the last 128 sizes. Gaps are exponentially weighted over a
 memory is counted in tasks and has no time scale of its own. A gap counts as at most 32 mean gaps: a sender
 that stood still for a week finds its workload as it left it. Time that runs backwards counts as no time.
 """
-from libc.string cimport memset
+from libc.string cimport memmove, memset
 
 cdef double _SHORT = 1.0 / 8.0          # weight of a new task
 cdef double _LONG = 1.0 / 64.0
@@ -31,7 +31,7 @@ cdef double _gap_s(const Workload* w, double now_s) noexcept nogil:
 
 
 cdef void workload_look(const Workload* w, double size_bytes, double now_s, WorkloadView* out) noexcept nogil:
-    cdef int k, kept = <int>(w.count if w.count < WORKLOAD_WINDOW else WORKLOAD_WINDOW)
+    cdef int k, kept = workload_kept(w)
     cdef float size = <float>size_bytes, other
     cdef double total = 0.0, squares = 0.0, below_bytes = 0.0, gap_s, weight
     cdef double short_s, long_s, square
@@ -77,6 +77,42 @@ cdef void workload_look(const Workload* w, double size_bytes, double now_s, Work
     out.offered_long_Bps = out.mean_bytes / long_s
 
 
+cdef int _place(const float* ascending, int count, float size) noexcept nogil:
+    """How many of these sizes are smaller."""
+    cdef int low = 0, high = count, middle
+    while low < high:
+        middle = (low + high) // 2
+        if ascending[middle] < size:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+cdef void _insert(float* ascending, int count, float size) noexcept nogil:
+    cdef int at = _place(ascending, count, size)
+    memmove(ascending + at + 1, ascending + at, <size_t>(count - at) * sizeof(float))
+    ascending[at] = size
+
+
+cdef void workload_order(Workload* w) noexcept nogil:
+    cdef int k
+    for k in range(workload_kept(w)):
+        _insert(w.ordered_bytes, k, w.size_bytes[k])
+
+
+cdef void _remember_size(Workload* w, float size) noexcept nogil:
+    """Put a size into ring and order; the oldest one leaves where there is no room."""
+    cdef int at, kept = workload_kept(w)
+    cdef float* slot = w.size_bytes + w.count % WORKLOAD_WINDOW
+    if kept == WORKLOAD_WINDOW:
+        kept -= 1
+        at = _place(w.ordered_bytes, kept, slot[0])
+        memmove(w.ordered_bytes + at, w.ordered_bytes + at + 1, <size_t>(kept - at) * sizeof(float))
+    _insert(w.ordered_bytes, kept, size)
+    slot[0] = size
+
+
 cdef void workload_add(Workload* w, double size_bytes, double now_s) noexcept nogil:
     cdef double gap_s
     if size_bytes > _MOST_BYTES:
@@ -90,6 +126,6 @@ cdef void workload_add(Workload* w, double size_bytes, double now_s) noexcept no
         w.weight_long += _LONG * (1.0 - w.weight_long)
     w.bytes_short += _SHORT * (size_bytes - w.bytes_short)
     w.bytes_weight += _SHORT * (1.0 - w.bytes_weight)
-    w.size_bytes[w.count % WORKLOAD_WINDOW] = <float>size_bytes
+    _remember_size(w, <float>size_bytes)
     w.count += 1
     w.last_s = now_s

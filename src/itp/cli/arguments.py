@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from itp._core.heuristic import POLICIES
+from itp._core.heuristic import AUTO
 from itp._util.command import UsageError, check_name
 from itp._util.terminal import system_error
 from itp.models.load import shipped_models
@@ -87,7 +87,7 @@ def check_policy(option: str, spec: str) -> None:
     if spec.removesuffix(HARD_DEADLINES) in RULES:
         return
     if not is_model(spec):
-        check_name(option, spec, (*NAMES, *shipped_models()))
+        check_name(option, spec, (*NAMES, AUTO, *shipped_models()))
         return
     try:
         model = parse(spec).model
@@ -104,10 +104,10 @@ def partitioner_options(option: str, spec: str) -> dict[str, Any]:
     guard.
     """
     rule = spec.removesuffix(HARD_DEADLINES)
-    if rule in POLICIES:
+    if rule in RULES:
         return {"heuristic": rule, "hard_deadlines": True if rule != spec else None}
     if not is_model(spec):
-        check_name(option, spec, (*POLICIES, "default", *shipped_models()))
+        check_name(option, spec, (*RULES, "default", *shipped_models()))
     check_policy(option, spec)
     model = parse(spec)
     if not model.guard:

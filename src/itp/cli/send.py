@@ -12,7 +12,7 @@ from typing import Any
 from rich.progress import BarColumn, DownloadColumn, TransferSpeedColumn
 
 from itp import TaskPartitioner
-from itp._core.heuristic import POLICIES
+from itp._core.heuristic import AUTO, POLICIES
 from itp._util import console
 from itp._util.command import UsageError
 from itp._util.signals import interruptible
@@ -46,7 +46,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         default="least_completion_time",
         help="a rule, or a model: a shipped one's name, or an .onnx file. Behind a model's name, :typical, "
         ":balanced, :bulk or :prefer=X says what it decides for. "
-        f"Rules: {', '.join(POLICIES)} (default: %(default)s)",
+        f"Rules: {', '.join(POLICIES)}, or {AUTO}, the one that measures best (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser

@@ -64,7 +64,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     add(
         "--policy",
         metavar="NAME|FILE",
-        help="a policy, or a model: see itp evaluate (default: the best rule under the service order: "
+        help="a policy, or a model: see itp evaluate (default: "
         f"{', '.join(f'{rule} for {order}' for order, rule in DEFAULT_POLICIES.items())})",
     )
     add("--episodes", metavar="N", type=int, default=100, help="default: %(default)s")

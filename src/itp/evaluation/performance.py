@@ -51,7 +51,7 @@ def measure(
     Parameters
     ----------
     policy : str or Served
-        One of ``itp._core.heuristic.POLICIES``, or a model in use.
+        A rule that a ``TaskPartitioner`` knows, or a model in use.
     n_streams : int
     hard_deadlines : bool or None
         As for ``TaskPartitioner``.

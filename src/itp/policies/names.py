@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 
+from itp._core.heuristic import AUTO
 from itp.models.load import shipped_models
 from itp.models.spec import HARD_DEADLINES, is_model
 from itp.policies.base import Policy
@@ -26,12 +27,15 @@ CLASSICAL = (
     "pull",
     "linucb",
 )
-"""All but the clairvoyant."""
+"""Rules that go by the streams alone, or are fitted to the scenario before: models are held against these."""
 
 TUNED = ("size_interval", "linucb")
 """Of these, the ones that are fitted to the very scenario before they are evaluated in it."""
 
-NAMES = (*CLASSICAL, "oracle")
+ADAPTIVE = ("adaptive_size_interval", "first_policy_iteration", "least_marginal_cost")
+"""Rules that go by the sizes and gaps of the latest tasks, too."""
+
+NAMES = (*CLASSICAL, *ADAPTIVE, "oracle")
 
 
 def make(name: str) -> Policy:
@@ -57,7 +61,7 @@ def make(name: str) -> Policy:
         return Oracle()
     if is_model(name):
         return policy_of(name)
-    known = (*NAMES, *shipped_models())
+    known = (*NAMES, AUTO, *shipped_models())
     close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    hint = f"; did you mean {close[0]!r}?" if close else "."
     raise ValueError(f"no policy is named {name!r}{hint} There are: {', '.join(known)}, and .onnx files")

@@ -17,6 +17,14 @@
 ``least_completion_time_proportional``    the same with chunks in proportion to capacity
 ``size_interval``                         task assignment by size (SITA; Harchol-Balter et al., as above),
                                           cut-offs and order tuned on training seeds
+``adaptive_size_interval``                the same with cut-offs that follow the sizes and rates observed
+                                          (``_core.size_interval``)
+``first_policy_iteration``                the set that costs its queues the least slowdown, by size intervals
+                                          (Hyytia, Aalto and Penttinen, SIGMETRICS 2012;
+                                          ``_core.first_policy_iteration``)
+``least_marginal_cost``                   the set of the least cost for the task and those expected next, one
+                                          step of policy improvement (``_core.marginal_cost``)
+``auto``                                  the rule that measures best, as ``TaskPartitioner`` has it
 ``pull``                                  all streams; one that runs dry takes over what others have left
                                           (work stealing, Blumofe and Leiserson, J. ACM 46(5), 1999)
 ``linucb``                                contextual bandit on the same state (Li et al., WWW 2010), its

@@ -16,13 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 from itp import actions as action_sets
 from itp._core.choose import Guard, rule_is_hard
 from itp._core.decider import Served
-from itp._core.heuristic import most_sets
+from itp._core.heuristic import AUTO, POLICIES, most_sets
 from itp._core.replay.replay import PrioritizedReplayBuffer
 from itp._core.reward import RewardWeights
 from itp._core.rng import process
 from itp._core.setnet import SetNet
 from itp._core.sim.batch import OUTCOME, SPLITS, TIMELINE, Batch
-from itp._core.sim.rivals import RULES
 from itp.experience.record import record_dtype
 from itp.schema import (
     CANDIDATE_FEATURES,
@@ -40,6 +39,9 @@ from itp.sim.scenario import Scenario, Worlds, load
 from itp.sim.sets import SetCosts, SetFeatures
 
 __all__ = ["OUTCOME", "RULES", "SPLITS", "TIMELINE", "Simulator", "masks_of_actions"]
+
+RULES = (AUTO, *POLICIES)
+"""Names of the rules that `Simulator.choose` knows."""
 
 _GUARD = SOURCES.index("guard")
 _BALANCED = 0.5
@@ -372,7 +374,6 @@ class Simulator:
         With `hard_deadlines` a rule of production gives way to the least completion time where it breaks a
         deadline that some action is planned to meet; None: as a ``TaskPartitioner`` would without being told.
         """
-        self._check_rule(rule)
         masks, splits = self._masks, self._splits
         self._each(lambda first, last: self._batch.choose(rule, hard_deadlines, masks, splits, first, last))
         hard = rule_is_hard(rule, self.scenario.service_order, hard_deadlines)
@@ -391,7 +392,7 @@ class Simulator:
         Parameters
         ----------
         q_values : ndarray
-            float32[n_envs, 15]. A row that is not finite leaves its decision to the least completion time.
+            float32[n_envs, 15]. A row that is not finite leaves its decision to the rule "auto".
         guard : Guard, optional
         hard_deadlines : bool
             Close the actions that are planned to miss the deadline while another one meets it.
@@ -463,7 +464,6 @@ class Simulator:
         tasks and until all in flight are through; the least sum of log slowdowns wins. Beyond six streams the
         candidates of a set model are tried.
         """
-        self._check_rule(rule)
         if integer("horizon", horizon) < 1:
             raise ValueError(f"horizon = {horizon!r}: expected at least 1 task")
         masks, splits = self._masks, self._splits
@@ -562,11 +562,6 @@ class Simulator:
             _ENVS_AT_A_TIME,
         )
         return costs
-
-    @staticmethod
-    def _check_rule(rule: str) -> None:
-        if rule not in RULES:
-            raise ValueError(f"rule = {rule!r}: expected one of {', '.join(RULES)}")
 
     def branch(self, envs: ArrayLike, horizon: int) -> Simulator:
         """Another simulator that goes on from here: what would happen if?

@@ -40,8 +40,10 @@ from itp._core.sim.env cimport Chunk, Env, Interval, Setting, Slot, Stream, slot
 from itp._core.heuristic cimport (
     LEAST_COMPLETION_TIME,
     Candidates,
+    Policy,
     default_policy,
     enumerate_sets,
+    policy_number,
     split_chunks,
 )
 from itp._core.sim.link cimport Link
@@ -62,8 +64,8 @@ from itp._core.sim.sim cimport (
 from itp._core.state cimport StreamMetrics
 from itp._core.sim.world cimport ExplicitTask, LinkSpec, Outage, PathSpec, Row, WorkloadSpec
 
+from itp._core.heuristic import AUTO as _AUTO
 from itp._core.order import SERVICE_ORDERS as _SERVICE_ORDERS
-from itp._core.sim.rivals import RULES as _RULES
 from itp._core.sim.world import LINK as _LINK
 from itp._core.sim.world import PATH as _PATH
 from itp._core.sim.world import WORKLOAD as _WORKLOAD
@@ -271,8 +273,8 @@ cdef class Batch:
 
     def choose(self, str rule, hard_deadlines, uint32_t[::1] masks, int32_t[::1] splits,
                Py_ssize_t first, Py_ssize_t last):
-        """What a rule of RULES would do in each environment."""
-        cdef int number = _RULES.index(rule)
+        """What a rule would do in each environment."""
+        cdef Policy number = policy_number(rule, <ServiceOrder>self.setting.order)
         cdef Deadlines deadlines = deadlines_of(hard_deadlines)
         cdef Choice choice
         cdef Py_ssize_t i
@@ -286,10 +288,14 @@ cdef class Batch:
     def decide(self, const float[:, ::1] q_values, Guard guard, bint hard_deadlines, uint8_t source,
                uint32_t[::1] masks, int32_t[::1] splits, uint8_t[::1] sources,
                Py_ssize_t first, Py_ssize_t last):
-        """What production would decide in each environment by these Q-values, float32[n_envs, 15]."""
+        """What production would decide in each environment by these Q-values, float32[n_envs, 15].
+
+        Where they are not finite the rule decides that measures best.
+        """
         cdef Learned model
         cdef Chooser chooser
         cdef Choice choice
+        cdef Situation situation
         cdef Env* env
         cdef Py_ssize_t i
         memset(&model, 0, sizeof(model))
@@ -298,7 +304,7 @@ cdef class Batch:
             model.guard_policy = guard.policy
             model.guard_threshold = guard.threshold
         chooser.model = &model
-        chooser.policy = LEAST_COMPLETION_TIME
+        chooser.policy = policy_number(_AUTO, <ServiceOrder>self.setting.order)
         chooser.order = self.setting.order
         chooser.deadlines = HARD if hard_deadlines else SOFT
         chooser.epsilon = 0.0
@@ -306,8 +312,9 @@ cdef class Batch:
             for i in range(first, last):
                 env = self.env(i)
                 if not env.over:
-                    choose(&chooser, source, &q_values[i, 0], NULL, &env.paths, &env.demand, &env.turn, NULL,
-                           &choice)
+                    env_situation(env, &situation)
+                    choose(&chooser, source, &q_values[i, 0], &situation, &env.paths, &env.demand, &env.turn,
+                           NULL, &choice)
                     masks[i] = choice.mask
                     splits[i] = choice.split
                     sources[i] = <uint8_t>choice.source
@@ -316,7 +323,10 @@ cdef class Batch:
 
     cdef int _set_chooser(self, object given, bint hard_deadlines, Learned* model,
                           Chooser* chooser) except -1:
-        """How a set model, or a network alone, decides; without one, the best rule of the service order."""
+        """How a set model, or a network alone, decides; without one, the better of two plain rules.
+
+        Where a model does not decide, the rule does that measures best, as in production.
+        """
         memset(model, 0, sizeof(Learned))
         memset(chooser, 0, sizeof(Chooser))
         if isinstance(given, Served):
@@ -329,9 +339,11 @@ cdef class Batch:
             model.limits = default_limits()
         elif given is not None:
             raise TypeError(f"expected a SetNet or a Served; got {type(given).__name__}")
-        if given is not None:
+        if given is None:
+            chooser.policy = default_policy(<ServiceOrder>self.setting.order)
+        else:
             chooser.model = model
-        chooser.policy = default_policy(<ServiceOrder>self.setting.order)
+            chooser.policy = policy_number(_AUTO, <ServiceOrder>self.setting.order)
         chooser.order = self.setting.order
         chooser.deadlines = HARD if hard_deadlines else SOFT
         return 0
@@ -459,7 +471,7 @@ cdef class Batch:
 
     def look_ahead(self, uint32_t[::1] masks, int horizon, str rule, Py_ssize_t first, Py_ssize_t last):
         """What a clairvoyant would do in each environment: see ``itp._core.sim.lookahead``."""
-        cdef int number = _RULES.index(rule)
+        cdef Policy number = policy_number(rule, <ServiceOrder>self.setting.order)
         cdef Py_ssize_t i
         cdef bint failed = False
         cdef Env* scratch = <Env*>calloc(1, self.stride)

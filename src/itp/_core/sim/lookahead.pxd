@@ -2,11 +2,12 @@
 from libc.stdint cimport uint32_t
 
 from itp._core.choose cimport Chooser
+from itp._core.heuristic cimport Policy
 from itp._core.sim.env cimport Env
 
 # The mask whose future is best: each is tried in `scratch` (of the same setting), followed by `rule`
 # for the next `horizon` - 1 tasks, until all are through. 0: no memory.
-cdef uint32_t look_ahead(const Env* env, Env* scratch, int horizon, int rule) noexcept nogil
+cdef uint32_t look_ahead(const Env* env, Env* scratch, int horizon, Policy rule) noexcept nogil
 
 # What each of `masks` costs: the sums of log slowdowns and of completion times of all tasks in flight and of
 # the next `horizon`, in which the waiting one goes that way and the chooser decides for the others. False: no

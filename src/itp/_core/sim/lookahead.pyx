@@ -13,7 +13,7 @@ from itp._core.alloc cimport WATER_FILLING
 from itp._core.choose cimport SOFT, Choice, Chooser, choose
 from itp._core.decision cimport ITP_HEURISTIC, ITP_NATIVE
 from itp._core.features cimport Situation
-from itp._core.heuristic cimport EXHAUSTIVE_STREAMS, Candidates, enumerate_sets, split_chunks
+from itp._core.heuristic cimport EXHAUSTIVE_STREAMS, Candidates, Policy, enumerate_sets, split_chunks
 from itp._core.sim.env cimport Env
 from itp._core.sim.rivals cimport choose_for
 from itp._core.sim.sim cimport env_copy, env_situation, env_step
@@ -37,7 +37,7 @@ cdef bint _branch(const Env* env, Env* scratch, uint32_t mask, int horizon) noex
     return not scratch.out_of_memory
 
 
-cdef double _future(const Env* env, Env* scratch, uint32_t mask, int horizon, int rule) noexcept nogil:
+cdef double _future(const Env* env, Env* scratch, uint32_t mask, int horizon, Policy rule) noexcept nogil:
     """Sum of the log slowdowns of all tasks now in flight or among the next `horizon`."""
     cdef Choice choice
     if not _branch(env, scratch, mask, horizon):
@@ -71,7 +71,7 @@ cdef int _masks(const Env* env, uint32_t* masks) noexcept nogil:
     return count
 
 
-cdef uint32_t look_ahead(const Env* env, Env* scratch, int horizon, int rule) noexcept nogil:
+cdef uint32_t look_ahead(const Env* env, Env* scratch, int horizon, Policy rule) noexcept nogil:
     cdef uint32_t masks[63]
     cdef uint32_t best = 0
     cdef double cost, least = INFINITY
