@@ -1,11 +1,17 @@
-"""Explanations of decisions: every action with its estimate, and the reason why it was not taken."""
+"""Explanations of decisions: every action with its estimate, and the reason why it was not taken.
+
+Of a set model's decisions also the inputs that carried the choice, and what was believed of the workload.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from math import inf, isfinite
+from typing import Any
 
 from itp import actions
 from itp._core.decision import Decision
+from itp.attribution import Attribution, Outside, Reason, attribute, outside_support
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +33,87 @@ class ActionEstimate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """What a set model's decision took the workload and the streams to be, from what was seen by then."""
+
+    tasks: int
+    """Decided before."""
+    mean_bytes: float
+    """Mean size of the latest 128 tasks and this one."""
+    rank: float
+    """Share of the latest 128 tasks that are smaller than this one; ties count half."""
+    rank_bytes: float
+    """Share of their bytes that are in smaller tasks."""
+    dispersion: float
+    """Squared coefficient of variation of the sizes."""
+    gap_s: float
+    """Mean time between tasks. 0: not known yet."""
+    burstiness: float
+    """Squared coefficient of variation of the gaps: 0 for a steady beat, 1 for random arrivals."""
+    known: float
+    """From 0 (no task was seen) to 1."""
+    offered_short_mbps: float
+    """What arrives, over about 8 tasks."""
+    offered_long_mbps: float
+    """The same over about 64."""
+    load_short: float
+    """`offered_short_mbps` over what all streams that are up carry, success rates included."""
+    load_long: float
+    in_flight: int
+    """Tasks decided and not yet through."""
+    preference: float
+    """What was decided for: 0 typical, 1 bulk."""
+    streams: tuple[dict[str, Any], ...]
+    """Of each stream what ``NetworkState.stream`` tells, the source of its bandwidth estimate included."""
+
+    def __str__(self) -> str:
+        if self.tasks == 0:
+            return f"no task seen before; preference {self.preference:.2g}"
+        return (
+            f"{self.tasks} tasks seen, {self.mean_bytes:.3g} bytes on average; this one is larger than "
+            f"{self.rank:.0%} of them and {self.rank_bytes:.0%} of their bytes; offered load "
+            f"{self.load_short:.2g} (long run {self.load_long:.2g}); one every {self.gap_s:.3g} s, "
+            f"burstiness {self.burstiness:.2g}, dispersion {self.dispersion:.2g}; "
+            f"{self.in_flight} in flight; preference {self.preference:.2g}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
     """A decision and the actions it was chosen from. ``str()`` gives a table, with streams counted from 1."""
 
     decision: Decision
     actions: tuple[ActionEstimate, ...]
+    note: str | None
+    """What decided where it was not the values or the rule alone: exploration, the guard, a case that the
+    model was not trained on."""
+    runner_up: tuple[int, ...] | None
+    """The set of streams of the next best value among those that were open. None, like `margin`, where no
+    values of a set model carried the choice."""
+    margin: float | None
+    """The chosen set's value less the runner-up's."""
+    reasons: tuple[Reason, ...]
+    """The inputs that carried the choice of a set model, greatest effect on the margin first, 8 at most."""
+    outside: tuple[Outside, ...]
+    """The inputs outside of what the set model was trained on."""
+    workload: Workload | None
+    """What was believed. None where no set model was in use."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The explanation as plain values, ready for JSON; what is not finite is None."""
+        plain: dict[str, Any] = _plain(
+            {
+                "decision": self.decision.as_dict(),
+                "actions": [asdict(a) for a in self.actions],
+                "note": self.note,
+                "runner_up": self.runner_up,
+                "margin": self.margin,
+                "reasons": [r._asdict() for r in self.reasons],
+                "outside": [o._asdict() for o in self.outside],
+                "workload": None if self.workload is None else asdict(self.workload),
+            }
+        )
+        return plain
 
     def __str__(self) -> str:
         lines = [f"task {self.decision.task.id!r}: {self.decision!r}; streams counted from 1:"]
@@ -40,7 +122,21 @@ class Explanation:
             time = "-" if a.expected_time_s is None else f"{a.expected_time_s:.4g}"
             q_value = "-" if a.q_value is None else f"{a.q_value:.4g}"
             lines.append(f"  {a.name:<12}{time:>12} {q_value:>11}  {a.why_not or self._chosen()}")
+        if self.note is not None:
+            lines.append(f"  {self.note}")
+        if self.runner_up is not None:
+            lines.append(
+                f"  carried by: {self._carried()}; ahead of {_name(self.runner_up)} by {self.margin:.2g}"
+            )
+        if self.workload is not None:
+            lines.append(f"  workload: {self.workload}")
         return "\n".join(lines)
+
+    def _carried(self) -> str:
+        """The inputs that spoke for the choice, and those against it."""
+        pro = [f"{r} {r.effect:+.2g}" for r in self.reasons if r.effect > 0]
+        con = [f"{r} {r.effect:+.2g}" for r in self.reasons if r.effect < 0]
+        return (", ".join(pro) or "no single input") + ("; against it: " + ", ".join(con) if con else "")
 
     def _chosen(self) -> str:
         """What the table says of the chosen action; the minimum chunk may have taken streams out of it."""
@@ -49,9 +145,9 @@ class Explanation:
         kept = decision.stream_ids
         if len(kept) == len(chosen.stream_ids):
             return "chosen"
-        n_streams = len(decision.paths())
-        name = actions.name(actions.action_of(kept, n_streams), n_streams)
-        return f"chosen; only {name} {'keeps' if len(kept) == 1 else 'keep'} a share of the minimum size"
+        return (
+            f"chosen; only {_name(kept)} {'keeps' if len(kept) == 1 else 'keep'} a share of the minimum size"
+        )
 
 
 def explain(decision: Decision) -> Explanation:
@@ -59,6 +155,8 @@ def explain(decision: Decision) -> Explanation:
 
     With up to six streams every action is listed; with more, those that were considered.
     """
+    carried = attribute(decision)
+    outside = outside_support(decision)
     paths = decision.paths()
     n_streams = len(paths)
     sets = actions.stream_sets(n_streams)
@@ -85,7 +183,54 @@ def explain(decision: Decision) -> Explanation:
                 why_not=None if streams == chosen else why_not,
             )
         )
-    return Explanation(decision=decision, actions=tuple(rows))
+    return Explanation(
+        decision=decision,
+        actions=tuple(rows),
+        note=_note(decision, carried, outside),
+        runner_up=None if carried is None else carried.runner_up,
+        margin=None if carried is None else carried.margin,
+        reasons=() if carried is None else carried.reasons,
+        outside=outside,
+        workload=_workload(decision, paths),
+    )
+
+
+def _name(streams: tuple[int, ...]) -> str:
+    return "+".join(str(stream + 1) for stream in streams)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def _note(decision: Decision, carried: Attribution | None, outside: tuple[Outside, ...]) -> str | None:
+    """What decided, where it was neither the values nor the rule alone."""
+    if decision.explored:
+        return "exploration drew the action: no values carried it"
+    if decision.unsupported:
+        where = "".join(f"; {o}" for o in outside[:4])
+        return f"the rule decided: the model was trained on no such case{where}"
+    if decision.source == "guard":
+        favourite = None if carried is None else carried.favourite
+        own = "" if favourite is None else f", {_name(favourite)}"
+        return f"the guard closed the model's own choice{own}, which was planned to take too long"
+    return None
+
+
+def _workload(decision: Decision, paths: list[dict[str, float]]) -> Workload | None:
+    believed = decision.beliefs()
+    if believed is None:
+        return None
+    total_mbps = sum(path["rate_mbps"] for path in paths if path["up"])
+    loads = {
+        f"load_{horizon}": believed[f"offered_{horizon}_mbps"] / total_mbps if total_mbps > 0 else inf
+        for horizon in ("short", "long")
+    }
+    return Workload(**(believed | loads | {"streams": tuple(believed["streams"])}))
 
 
 def _why_impossible(decision: Decision, paths: list[dict[str, float]], streams: tuple[int, ...]) -> str:

@@ -349,7 +349,21 @@ class TaskPartitioner(FastPath):
         return reward
 
     def explain(self, decision: Decision) -> Explanation:
-        """List every action of a decision: its planned time, its Q-value, and why it was not taken."""
+        """Explain a decision as it was made, whatever has happened since.
+
+        Returns
+        -------
+        Explanation
+            Every action with its planned time, its value, and why it was not taken. Of decisions with a set
+            model in use also the inputs that carried the choice, and what was believed of the workload
+            (docs/fast-path.md).
+
+        Raises
+        ------
+        TypeError
+            `decision` is not a Decision.
+        ClosedError
+        """
         self._decider  # noqa: B018 (ClosedError)
         if not isinstance(decision, Decision):
             raise TypeError(f"decision must be a Decision; got {decision!r}")

@@ -87,7 +87,11 @@ def test_explain_names_the_guard_and_retract_takes_it_back(tmp_path):
             d = p.partition_task(itp.Task(str(k), 10**6))
             guarded = d if d.source == "guard" else guarded
         assert guarded is not None
-        reasons = [a.why_not for a in p.explain(guarded).actions]
+        why = p.explain(guarded)
+        assert why.note == "the guard closed the model's own choice, which was planned to take too long"
+        assert why.note in str(why)
+        assert (why.runner_up, why.reasons, why.workload) == (None, (), None)
+        reasons = [a.why_not for a in why.actions]
         assert any(reason is not None and "guard" in reason for reason in reasons)
         before = p.metrics().guarded_decisions
         with pytest.raises(itp.NoStreamError):

@@ -112,3 +112,4 @@ cdef class Cap:
 
 cdef class Support:
     cdef Ranges ranges
+    cdef readonly dict accepted

@@ -1,5 +1,7 @@
 from typing import final
 
+import numpy as np
+import numpy.typing as npt
 from numpy.typing import ArrayLike
 from typing_extensions import Self
 
@@ -30,3 +32,5 @@ class Cap:
 @final
 class Support:
     def __new__(cls, streams: ArrayLike, context: ArrayLike, candidates: ArrayLike) -> Self: ...
+    @property
+    def accepted(self) -> dict[str, npt.NDArray[np.float32]]: ...

@@ -431,6 +431,11 @@ cdef class Support:
         float32[12, 2], [22, 2] and [10, 2]: least and greatest value of every input in training. The margin
         is a tenth of the range on either side, and 0.02 at least.
 
+    Attributes
+    ----------
+    accepted : dict of str to ndarray
+        The inputs that are decided by, margin included: arrays like the parameters, by their names.
+
     Raises
     ------
     ValueError
@@ -442,6 +447,17 @@ cdef class Support:
         _widen("context", context, CONTEXT_FEATURES, self.ranges.context_low, self.ranges.context_high)
         _widen("candidates", candidates, CANDIDATE_FEATURES, self.ranges.candidate_low,
                self.ranges.candidate_high)
+        self.accepted = {
+            "streams": _limits(self.ranges.stream_low, self.ranges.stream_high, STREAM_FEATURES),
+            "context": _limits(self.ranges.context_low, self.ranges.context_high, CONTEXT_FEATURES),
+            "candidates": _limits(self.ranges.candidate_low, self.ranges.candidate_high, CANDIDATE_FEATURES),
+        }
+
+
+cdef object _limits(float* low, float* high, int n):
+    made = np.stack([<float[:n]>low, <float[:n]>high], axis=1)
+    made.flags.writeable = False
+    return made
 
 
 cdef int _widen(str name, object given, int n, float* low, float* high) except -1:

@@ -60,6 +60,7 @@ ctypedef struct Core:
     Reliability reliability
     Times times
     Valued valued               # what a set model made of the decision made last
+    Situation situation         # in which it was made
 
 
 # Decide for plan.demand: all of the plan is filled in, its chunks are in the ledger, and the task is in the

@@ -41,16 +41,16 @@ cdef enum:
 cdef Status decide_task(Core* core, Plan* plan) noexcept nogil:
     cdef float q_values[N_ACTIONS]
     cdef const Learned* model = core.model
-    cdef Situation situation
-    cdef Status status = observe_task(core, plan, &situation)
+    cdef Situation* situation = &core.situation
+    cdef Status status = observe_task(core, plan, situation)
     if status != ITP_OK:
         return status
     if model != NULL and model.set_forward != NULL:
-        return settle_task(core, model, ITP_NATIVE, NULL, &situation, plan)
+        return settle_task(core, model, ITP_NATIVE, NULL, situation, plan)
     if model == NULL or model.forward == NULL:
-        return settle_task(core, NULL, ITP_HEURISTIC, NULL, &situation, plan)
+        return settle_task(core, NULL, ITP_HEURISTIC, NULL, situation, plan)
     model.forward(model.net, plan.state, q_values)
-    return settle_task(core, model, ITP_NATIVE, q_values, &situation, plan)
+    return settle_task(core, model, ITP_NATIVE, q_values, situation, plan)
 
 
 cdef Status observe_task(Core* core, Plan* plan, Situation* situation) noexcept nogil:

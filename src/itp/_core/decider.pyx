@@ -39,16 +39,16 @@ from itp._core.decide cimport (
     retract_task,
     settle_task,
 )
-from itp._core.decision cimport ITP_HEURISTIC, ITP_ONNXRUNTIME, Decision, members, new_decision
-from itp._core.estimates cimport Delivered, delivered_fits
-from itp._core.features cimport (
-    CANDIDATE_FEATURES,
-    CONTEXT_FEATURES,
-    STREAM_FEATURES,
-    Features,
-    Situation,
-    assemble_features,
+from itp._core.decision cimport (
+    ITP_HEURISTIC,
+    ITP_ONNXRUNTIME,
+    Decision,
+    feature_arrays,
+    members,
+    new_decision,
 )
+from itp._core.estimates cimport Delivered, delivered_fits
+from itp._core.features cimport Features, Situation, assemble_features
 from itp._core.heuristic cimport Candidates, enumerate_sets, policy_number
 from itp._core.order cimport ServiceOrder
 from itp._core.qnet cimport QNet
@@ -377,7 +377,13 @@ cdef class Decider:
         cdef Served served = self.served
         if served is not None and served.make_slot is not None:
             return self._by_runtime(d, served)
+        if served is not None and served.set_net is not None:
+            d._begin_seeing()
         self._check(decide_task(&self.core, &d.plan), task)
+        if d.seen != NULL:
+            d.set_net = served.set_net
+            d.support = None if served.support is None else served.support.accepted
+            d._keep_seen(&self.core.situation)
         self._finish(d, served)
         return d
 
@@ -402,15 +408,7 @@ cdef class Decider:
         self._check(observe_task(&self.core, &d.plan, &situation), task)
         enumerate_sets(&d.plan.paths, &d.plan.demand, &c)
         assemble_features(&situation, &d.plan.paths, &d.plan.demand, &c, &found)
-        streams = np.array(<float[:found.n_streams * STREAM_FEATURES]>found.streams)
-        candidates = np.array(<float[:c.count * CANDIDATE_FEATURES]>found.candidates)
-        return {
-            "streams": streams.reshape(-1, STREAM_FEATURES),
-            "context": np.array(<float[:CONTEXT_FEATURES]>found.context),
-            "candidates": candidates.reshape(-1, CANDIDATE_FEATURES),
-            "members": np.array(<uint32_t[:c.count]>found.members),
-            "masks": np.array(<uint32_t[:c.count]>c.mask),
-        }
+        return feature_arrays(&found, &c)
 
     cdef Decision _begin(self, Task task):
         cdef Decision d = new_decision()

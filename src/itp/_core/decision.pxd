@@ -1,9 +1,12 @@
 # What was decided for a task, and what was known when deciding.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from itp._core.heuristic cimport Demand
-from itp._core.state cimport NetworkState, Paths
+from itp._core.features cimport Features, Situation
+from itp._core.heuristic cimport Candidates, Demand
+from itp._core.setnet cimport SetNet
+from itp._core.state cimport EstimateSource, Network, NetworkState, Paths, StreamMetrics
 from itp._core.task cimport Task
+from itp._core.workload cimport Workload
 
 cdef extern from "itp.h" nogil:
     enum:
@@ -46,10 +49,20 @@ ctypedef struct Valued:
     bint unsupported            # an input was outside of its ranges: the rule decided
     float values[63]
 
+# What a set model's inputs follow from, as it was when deciding, so that they can be explained later.
+ctypedef struct Seen:
+    Situation situation         # its pointers are not to be followed: Decision.features sets them
+    Workload workload           # without the task
+    EstimateSource source[16]
+    StreamMetrics metrics[16]   # the last field: there is memory for those that there are
+
 
 cdef class Decision:
     cdef Plan plan
     cdef Valued valued          # by a set model
+    cdef Seen* seen             # NULL: no set model was in use; else the network is its own, and
+    cdef readonly SetNet set_net
+    cdef readonly dict support  # the inputs that it decides by: Support.accepted; None: any
     cdef float state_next[68]
     cdef bint has_next
     cdef readonly bint hard_deadline
@@ -61,12 +74,17 @@ cdef class Decision:
     cdef readonly str model_version
 
     cdef object _value(self, uint32_t mask)
+    cdef int _begin_seeing(self) except -1
+    cdef void _keep_seen(self, const Situation* situation) noexcept
 
 
 # An empty one, to be filled in by whoever decides.
 cdef Decision new_decision()
 
 cdef tuple members(uint32_t mask)
+
+# The inputs of a set model as NumPy arrays: see Decider.features.
+cdef dict feature_arrays(const Features* found, const Candidates* c)
 
 # A mask's number among all non-empty subsets of n streams, by size, then by sorted members.
 cdef int action_of_mask(uint32_t mask, int n) noexcept nogil

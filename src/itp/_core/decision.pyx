@@ -1,12 +1,38 @@
 """What was decided for a task, and what was known when deciding."""
 cimport cython
-from libc.math cimport isnan
+from libc.math cimport INFINITY, isnan
 from libc.stdint cimport uint32_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
 
 import numpy as np
 
-from itp._core.heuristic cimport EXHAUSTIVE_STREAMS, Candidates, enumerate_candidates, enumerate_sets
-from itp._core.state cimport Paths, network_release, popcount
+from itp._core.features cimport (
+    CANDIDATE_FEATURES,
+    CONTEXT_FEATURES,
+    STREAM_FEATURES,
+    Features,
+    Situation,
+    assemble_features,
+)
+from itp._core.heuristic cimport (
+    EXHAUSTIVE_STREAMS,
+    Candidates,
+    Demand,
+    any_candidate_meets,
+    enumerate_candidates,
+    enumerate_sets,
+)
+from itp._core.state cimport (
+    Network,
+    Paths,
+    StreamMetrics,
+    estimate_source,
+    network_release,
+    popcount,
+    stream_figures,
+    workload_figures,
+)
 
 
 # The names of `enum itp_source`, by number.
@@ -41,8 +67,8 @@ cdef int action_of_mask(uint32_t mask, int n) noexcept nogil:
 cdef bint _being_made = False
 
 
-# A Decision holds a Task, tuples of numbers, strings and a NetworkState, none of which refers
-# to anything: no cycle can go through it, and the collector need not walk it.
+# A Decision holds a Task, tuples of numbers, strings, a NetworkState, and a model's network and ranges, none
+# of which refers to anything: no cycle can go through it, and the collector need not walk it.
 @cython.final
 @cython.no_gc
 @cython.freelist(64)
@@ -102,6 +128,7 @@ cdef class Decision:
         # Without a ledger entry there is nothing to give back in __dealloc__.
         self.plan.in_ledger = False
         self.valued.count = 0
+        self.seen = NULL
 
     def __reduce__(self):
         raise TypeError("a Decision cannot be pickled or copied: its outcome is reported once; see as_dict()")
@@ -109,6 +136,25 @@ cdef class Decision:
     def __dealloc__(self):
         if self.plan.in_ledger:
             network_release(&self.network.net, self.plan.number, self.plan.mask, True)
+        free(self.seen)
+
+    cdef int _begin_seeing(self) except -1:
+        """Before the decision: memory for what it sees, and the workload, which the task will change."""
+        cdef const Network* net = &self.network.net
+        self.seen = <Seen*>malloc(sizeof(Seen) - (16 - net.n_streams) * sizeof(StreamMetrics))
+        if self.seen == NULL:
+            raise MemoryError("no memory for a decision")
+        self.seen.workload = net.workload
+        return 0
+
+    cdef void _keep_seen(self, const Situation* situation) noexcept:
+        """After the decision: all else that it saw, which deciding does not change."""
+        cdef const Network* net = &self.network.net
+        cdef int i
+        self.seen.situation = situation[0]
+        memcpy(self.seen.metrics, net.streams, net.n_streams * sizeof(StreamMetrics))
+        for i in range(net.n_streams):
+            self.seen.source[i] = estimate_source(&net.evidence[i])
 
     @property
     def number(self):
@@ -227,6 +273,57 @@ cdef class Decision:
             for k, streams in enumerate([members(c.mask[k]) for k in range(c.count)])
         ]
 
+    def features(self):
+        """What the set model saw: as ``Decider.features``, and which candidates meet the task's demands.
+
+        Returns
+        -------
+        dict of str to ndarray, or None
+            bool ``open`` [k] beside the arrays of ``Decider.features``. None where the model was not asked.
+        """
+        cdef Demand binding = self.plan.demand
+        cdef Situation situation
+        cdef Candidates c
+        cdef Features found
+        cdef bint only_meeting
+        cdef int k
+        if self.valued.count == 0:
+            return None
+        if not self.hard_deadline:
+            binding.deadline_s = INFINITY
+        situation = self.seen.situation
+        situation.metrics = self.seen.metrics
+        situation.workload = &self.seen.workload
+        enumerate_sets(&self.plan.paths, &binding, &c)
+        assemble_features(&situation, &self.plan.paths, &self.plan.demand, &c, &found)
+        arrays = feature_arrays(&found, &c)
+        only_meeting = any_candidate_meets(&c)
+        arrays["open"] = np.array([bool(c.meets[k]) or not only_meeting for k in range(c.count)])
+        return arrays
+
+    def beliefs(self):
+        """What was believed of workload and streams when deciding with a set model in use.
+
+        Returns
+        -------
+        dict, or None
+            As ``NetworkState.workload`` of the task's size; ``in_flight``, tasks decided and not yet through;
+            ``preference``; ``streams``, a list of ``NetworkState.stream``. None without a set model.
+        """
+        cdef const Situation* situation
+        cdef int i
+        if self.seen == NULL:
+            return None
+        situation = &self.seen.situation
+        return {
+            **workload_figures(&self.seen.workload, self.plan.demand.size_bytes, situation.now_s),
+            "in_flight": <int>situation.in_flight,
+            "preference": situation.preference,
+            "streams": [stream_figures(&self.seen.metrics[i], (self.plan.paths.up >> i) & 1,
+                                       self.seen.source[i], situation.now_s)
+                        for i in range(self.plan.paths.n)],
+        }
+
     def paths(self):
         """The streams as this decision saw them: one dict a stream."""
         cdef const Paths* p = &self.plan.paths
@@ -268,6 +365,18 @@ cdef object _vector(const float* values, int n_streams):
 cdef tuple members(uint32_t mask):
     cdef int i
     return tuple([i for i in range(16) if (mask >> i) & 1])
+
+
+cdef dict feature_arrays(const Features* found, const Candidates* c):
+    streams = np.array(<float[:found.n_streams * STREAM_FEATURES]>found.streams)
+    candidates = np.array(<float[:c.count * CANDIDATE_FEATURES]>found.candidates)
+    return {
+        "streams": streams.reshape(-1, STREAM_FEATURES),
+        "context": np.array(<float[:CONTEXT_FEATURES]>found.context),
+        "candidates": candidates.reshape(-1, CANDIDATE_FEATURES),
+        "members": np.array(<uint32_t[:c.count]>found.members),
+        "masks": np.array(<uint32_t[:c.count]>c.mask),
+    }
 
 
 cdef Decision new_decision():

@@ -18,10 +18,11 @@ STREAM_NAMES = (
     "variability", "lateness", "backlog in mean tasks", "latency in mean tasks", "idle",
 )
 CONTEXT_NAMES = (
-    "time in mean tasks", "rank by count", "rank by bytes", "size in mean sizes", "load, short", "load, long",
-    "burstiness", "dispersion of sizes", "workload known", "tasks in flight", "backlog", "priority",
-    "has a deadline", "time over deadline", "sine of the day", "cosine of the day", "least remaining first",
-    "preference", "streams up", "least chunk", "latency of the task", "backlog in this task",
+    "time in mean tasks", "rank by count", "rank by bytes", "size in mean sizes", "short-run load",
+    "long-run load", "burstiness", "dispersion of sizes", "workload known", "tasks in flight", "backlog",
+    "priority", "has a deadline", "time over deadline", "sine of the day", "cosine of the day",
+    "least remaining first", "preference", "streams up", "least chunk", "latency of the task",
+    "backlog in this task",
 )
 CANDIDATE_NAMES = (
     "planned time", "over the least", "share of the streams", "share of the rate", "next mean task",

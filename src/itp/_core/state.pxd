@@ -44,6 +44,12 @@ ctypedef struct Evidence:
     double usual_Bps            # long-run mean of the bandwidth
     double recovered_s          # when a stale low estimate was last raised towards it
 
+# What most of a stream's bandwidth estimate comes from.
+cdef enum EstimateSource:
+    FROM_DEFAULT
+    FROM_OUTCOMES
+    FROM_CALLER
+
 cdef extern from "itp.h" nogil:
     # What a policy sees of all streams, at one moment, for one task: see the header.
     ctypedef struct Paths "itp_paths":
@@ -120,6 +126,15 @@ cdef void note_time(StreamMetrics* m, double actual_s, double planned_s, double 
 # The 4n + 4 entries of the state vector, schema 1; `streams` are those that `paths` describes.
 cdef void assemble_state(const Paths* paths, const StreamMetrics* streams, double in_flight,
                          int64_t size_bytes, double priority, double time_of_day, float* out) noexcept nogil
+
+# The dicts of NetworkState.stream and NetworkState.workload.
+cdef dict stream_figures(const StreamMetrics* m, bint up, EstimateSource source, double now_s)
+cdef dict workload_figures(const Workload* workload, int64_t size_bytes, double now_s)
+
+
+cdef inline EstimateSource estimate_source(const Evidence* e) noexcept nogil:
+    return FROM_DEFAULT if not e.known else FROM_CALLER if e.share >= 0.5 else FROM_OUTCOMES
+
 
 cdef double monotonic_s() noexcept nogil
 cdef double unix_s() noexcept nogil

@@ -36,6 +36,7 @@ cdef extern from "<time.h>" nogil:
 
 MAX_STREAMS = STREAM_LIMIT
 SCHEMA = 1
+_ESTIMATE_SOURCES = ("default", "outcomes", "caller")     # by EstimateSource
 QUEUE_DEPTH_HALF = 16
 
 cdef double _QUEUE_DEPTH_HALF = QUEUE_DEPTH_HALF
@@ -488,19 +489,8 @@ cdef class NetworkState:
         """
         cdef int i = self.stream_index(stream)
         cdef double now = self._now(now_s)
-        cdef const StreamMetrics* m = &self.net.streams[i]
-        cdef const Evidence* e = &self.net.evidence[i]
-        return {
-            "bandwidth_mbps": m.bandwidth_Bps / _BYTES_PER_MEGABIT,
-            "latency_ms": m.latency_s * 1e3,
-            "congestion": None if m.congestion < 0.0 else m.congestion,
-            "success_rate": m.success_rate,
-            "up": bool((self.net.up >> i) & 1),
-            "source": "default" if not e.known else "caller" if e.share >= 0.5 else "outcomes",
-            "measured_age_s": max(now - m.measured_s, 0.0) if e.known else None,
-            "variability": m.variability,
-            "lateness": m.lateness,
-        }
+        return stream_figures(&self.net.streams[i], (self.net.up >> i) & 1,
+                              estimate_source(&self.net.evidence[i]), now)
 
     # --- the ledger ---
 
@@ -576,16 +566,8 @@ cdef class NetworkState:
             ``offered_short_mbps`` and ``offered_long_mbps``, over about 8 and 64 tasks; ``known``, from 0
             (nothing is known) to 1.
         """
-        cdef WorkloadView view
         cdef int64_t size = byte_count("size_bytes", size_bytes, 1)
-        workload_look(&self.net.workload, <double>size, self._now(now_s), &view)
-        return {
-            "tasks": self.net.workload.count, "rank": view.rank, "rank_bytes": view.rank_bytes,
-            "mean_bytes": view.mean_bytes, "dispersion": view.dispersion, "gap_s": view.gap_s,
-            "burstiness": view.burstiness, "known": view.known,
-            "offered_short_mbps": view.offered_short_Bps / _BYTES_PER_MEGABIT,
-            "offered_long_mbps": view.offered_long_Bps / _BYTES_PER_MEGABIT,
-        }
+        return workload_figures(&self.net.workload, size, self._now(now_s))
 
     # --- the state vector ---
 
@@ -611,3 +593,29 @@ cdef class NetworkState:
 
 cdef double _seconds(str name, object value) except? -1.0:
     return real_between(name, value, 0.0, DBL_MAX, "finite seconds >= 0")
+
+
+cdef dict stream_figures(const StreamMetrics* m, bint up, EstimateSource source, double now_s):
+    return {
+        "bandwidth_mbps": m.bandwidth_Bps / _BYTES_PER_MEGABIT,
+        "latency_ms": m.latency_s * 1e3,
+        "congestion": None if m.congestion < 0.0 else m.congestion,
+        "success_rate": m.success_rate,
+        "up": bool(up),
+        "source": _ESTIMATE_SOURCES[source],
+        "measured_age_s": None if source == FROM_DEFAULT else max(now_s - m.measured_s, 0.0),
+        "variability": m.variability,
+        "lateness": m.lateness,
+    }
+
+
+cdef dict workload_figures(const Workload* workload, int64_t size_bytes, double now_s):
+    cdef WorkloadView view
+    workload_look(workload, <double>size_bytes, now_s, &view)
+    return {
+        "tasks": workload.count, "rank": view.rank, "rank_bytes": view.rank_bytes,
+        "mean_bytes": view.mean_bytes, "dispersion": view.dispersion, "gap_s": view.gap_s,
+        "burstiness": view.burstiness, "known": view.known,
+        "offered_short_mbps": view.offered_short_Bps / _BYTES_PER_MEGABIT,
+        "offered_long_mbps": view.offered_long_Bps / _BYTES_PER_MEGABIT,
+    }
