@@ -15,7 +15,7 @@ from itp import Simulator, policies
 from itp._core.choose import Guard
 from itp.policies.base import Policy
 from itp.sim.scenario import Scenario
-from itp_training import calibration
+from itp_training import calibration, workload
 from itp_training.collect import CALIBRATION_SEED, training_scenario
 from itp_training.config import TEACHERS, TrainingConfig
 from itp_training.export import export
@@ -66,7 +66,7 @@ def fit(policy: Callable[[Guard | None], Policy], config: TrainingConfig) -> dic
     Returns
     -------
     dict
-        Of the metadata: hard_deadlines, guard, guard_costs, calibration, calibration_figures.
+        Of the metadata: hard_deadlines, guard, guard_costs, workload, calibration, calibration_figures.
     """
     worlds = training_scenario(config)
     guard, costs = _fit_guard(policy, worlds, TEACHERS[config.service_order])
@@ -78,6 +78,7 @@ def fit(policy: Callable[[Guard | None], Policy], config: TrainingConfig) -> dic
         "hard_deadlines": False,
         "guard": {"rule": guard.rule, "threshold": guard.threshold},
         "guard_costs": costs,
+        "workload": workload.fit(worlds, _seeds(0), TEACHERS[config.service_order]),
         "calibration": tables,
         "calibration_figures": figures,
     }

@@ -39,6 +39,13 @@ ctypedef struct Ranges:
     float candidate_low[10]
     float candidate_high[10]
 
+# The workloads that a model of schema 1 was trained on, which its state does not show: the rule decides where
+# the memory of the workload is outside. Empty ranges: it decides in any.
+ctypedef struct Known:
+    double log2_bytes[2]        # of the mean log2 of recent sizes: lowest, highest
+    double load[2]              # of what arrives over what the streams carry
+    double tasks                # so many must have been seen
+
 # A model: how its Q-values are computed, and how it wants to be served.
 ctypedef struct Learned:
     qnet_forward forward        # NULL: the Q-values come from elsewhere
@@ -51,6 +58,7 @@ ctypedef struct Learned:
     Policy guard_policy         # its action is taken where the model's plan takes more than
     double guard_threshold      # so many times as long
     Limits limits               # of a set model
+    const Known* known          # of a model of schema 1; NULL: it decides in any workload
     const Ranges* ranges        # of a set model; NULL: it decides by any input
     double balanced             # the preference that a set model decides by, unless it is given another one
 
@@ -113,3 +121,7 @@ cdef class Cap:
 cdef class Support:
     cdef Ranges ranges
     cdef readonly dict accepted
+
+
+cdef class WorkloadSupport:
+    cdef Known known

@@ -30,6 +30,16 @@ class Cap:
     def factor(self) -> float: ...
 
 @final
+class WorkloadSupport:
+    def __new__(
+        cls,
+        *,
+        log2_bytes: tuple[float, float] | list[float],
+        load: tuple[float, float] | list[float],
+        tasks: float,
+    ) -> Self: ...
+
+@final
 class Support:
     def __new__(cls, streams: ArrayLike, context: ArrayLike, candidates: ArrayLike) -> Self: ...
     @property

@@ -35,6 +35,7 @@ from itp._core.marginal_cost cimport least_marginal_cost
 from itp._core.order cimport FIFO, ServiceOrder, service_order_number
 from itp._core.size_interval cimport size_interval
 from itp._core.state cimport Paths, StreamMetrics, popcount
+from itp._core.workload cimport workload_glance
 
 import numpy as np
 
@@ -73,6 +74,10 @@ cdef void choose(const Chooser* chooser, int source, const float* q_values, cons
         c.count = 0
     if by_set:
         pass
+    elif by_model and not _knows(chooser.model, situation, paths, demand):
+        out.valued.unsupported = True
+        out.source = ITP_GUARD
+        out.mask = _by_rule(chooser.policy, situation, paths, &binding, &c, turn, &out.split)
     elif by_model:
         out.mask = _by_model(chooser.model, q_values, paths, &binding, &c, &out.source)
     else:
@@ -157,6 +162,25 @@ cdef uint32_t _by_model(const Learned* model, const float* q_values, const Paths
     if kept != best:
         source[0] = ITP_GUARD
     return c.mask[kept]
+
+
+cdef bint _knows(const Learned* model, const Situation* situation, const Paths* paths,
+                 const Demand* demand) noexcept nogil:
+    """Whether a model of schema 1 was trained on workloads like this one."""
+    cdef const Known* known = model.known
+    cdef double total_Bps = 0.0, load, log2_bytes, offered_Bps
+    cdef int i
+    if known == NULL or situation == NULL:
+        return True
+    if <double>situation.workload.count < known.tasks:
+        return False
+    workload_glance(situation.workload, <double>demand.size_bytes, situation.now_s, &log2_bytes, &offered_Bps)
+    for i in range(paths.n):
+        if (paths.up >> i) & 1:
+            total_Bps += paths.rate_Bps[i]
+    load = offered_Bps / total_Bps if total_Bps > 0.0 else INFINITY
+    return (known.log2_bytes[0] <= log2_bytes <= known.log2_bytes[1]
+            and known.load[0] <= load <= known.load[1])
 
 
 cdef bint _by_set(const Chooser* chooser, const Situation* situation, const Paths* paths,
@@ -472,3 +496,27 @@ cdef int _widen(str name, object given, int n, float* low, float* high) except -
         low[i] = <float>(ranges[i, 0] - margin)
         high[i] = <float>(ranges[i, 1] + margin)
     return 0
+
+
+@cython.final
+cdef class WorkloadSupport:
+    """The workloads that a model of schema 1 was trained on; in others the rule decides.
+
+    Parameters
+    ----------
+    log2_bytes, load : (float, float)
+        Lowest and highest: of the mean log2 of about the last 64 sizes, and of the offered load as a share of
+        what the streams carry.
+    tasks : int
+        So many must have been seen before the model decides.
+    """
+
+    def __cinit__(self, *, log2_bytes, load, tasks):
+        cdef int k
+        for name, given in (("log2_bytes", log2_bytes), ("load", load)):
+            if len(given) != 2 or not given[0] <= given[1]:
+                raise ValueError(f"{name} = {given!r}: expected the lowest and the highest")
+        for k in range(2):
+            self.known.log2_bytes[k] = real_between("log2_bytes", log2_bytes[k], 0.0, 63.0, "0 to 63")
+            self.known.load[k] = real_between("load", load[k], 0.0, 1e9, "0 to 1e9")
+        self.known.tasks = real_between("tasks", tasks, 0.0, 1e6, "0 to 1e6")

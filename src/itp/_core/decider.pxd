@@ -1,6 +1,6 @@
 # The fast path for Python: Task in, Decision out.
 from itp._core.calibration cimport Calibration
-from itp._core.choose cimport Cap, Guard, Learned, Support
+from itp._core.choose cimport Cap, Guard, Learned, Support, WorkloadSupport
 from itp._core.decide cimport Core, Status
 from itp._core.decision cimport Decision
 from itp._core.qnet cimport QNet
@@ -21,6 +21,7 @@ cdef class Served:
     cdef readonly Guard guard
     cdef readonly Cap cap
     cdef readonly Support support
+    cdef readonly WorkloadSupport workload
     cdef readonly dict preferences      # of a set model, by name
     cdef object make_slot
     cdef object run_batch               # None: a batch is computed state by state

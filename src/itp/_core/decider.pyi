@@ -6,7 +6,7 @@ import numpy.typing as npt
 from typing_extensions import Self, disjoint_base
 
 from itp._core.calibration import Calibration
-from itp._core.choose import Cap, Guard, Support
+from itp._core.choose import Cap, Guard, Support, WorkloadSupport
 from itp._core.decision import Decision
 from itp._core.qnet import QNet
 from itp._core.reward import RewardWeights
@@ -40,6 +40,7 @@ class Served:
         hard_deadlines: bool = False,
         cap: Cap | None = None,
         support: Support | None = None,
+        workload: WorkloadSupport | None = None,
         preferences: Mapping[str, float] | None = None,
     ) -> Self: ...
     @property
@@ -56,6 +57,8 @@ class Served:
     def cap(self) -> Cap | None: ...
     @property
     def support(self) -> Support | None: ...
+    @property
+    def workload(self) -> WorkloadSupport | None: ...
     @property
     def preferences(self) -> dict[str, float]: ...
     @property

@@ -23,6 +23,7 @@ from itp._core.choose cimport (
     Guard,
     Learned,
     Support,
+    WorkloadSupport,
     deadline_closes,
     deadlines_of,
     default_limits,
@@ -132,6 +133,8 @@ cdef class Served:
         How much longer than the fastest candidate a set model may plan; without, ``Cap()``.
     support : Support, optional
         The inputs that a set model was trained on; without, it decides by any.
+    workload : WorkloadSupport, optional
+        The workloads that a model of schema 1 was trained on; without, it decides in any.
     preferences : mapping of str to float, optional
         What the names of preferences stand for with this set model; without, ``PREFERENCES``.
 
@@ -142,7 +145,8 @@ cdef class Served:
 
     def __cinit__(self, str version not None, *, QNet net=None, SetNet set_net=None, make_slot=None,
                   run_batch=None, on_failure=None, Calibration calibration=None, Guard guard=None,
-                  bint hard_deadlines=False, Cap cap=None, Support support=None, preferences=None):
+                  bint hard_deadlines=False, Cap cap=None, Support support=None,
+                  WorkloadSupport workload=None, preferences=None):
         if [net, set_net, make_slot].count(None) != 2:
             raise ValueError("either net, set_net or make_slot must be given")
         if net is not None:
@@ -161,6 +165,7 @@ cdef class Served:
         self.idle = []
         self.cap = cap
         self.support = support
+        self.workload = workload
         self.preferences = {name: real_between(name, number, 0.0, 1.0, "from 0 to 1")
                             for name, number in (PREFERENCES | (preferences or {})).items()}
         memset(&self.learned, 0, sizeof(self.learned))
@@ -173,6 +178,7 @@ cdef class Served:
         self.learned.limits = default_limits() if cap is None else cap.limits
         self.learned.ranges = NULL if support is None else &support.ranges
         self.learned.balanced = self.preferences["balanced"]
+        self.learned.known = NULL if workload is None else &workload.known
         self.learned.tables = NULL if calibration is None else &calibration.tables
         self.learned.hard_deadlines = hard_deadlines
         self.learned.has_guard = guard is not None

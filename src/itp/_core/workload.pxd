@@ -7,6 +7,7 @@ cdef enum:
 ctypedef struct Workload:
     float size_bytes[128]       # of the latest tasks, a ring
     float ordered_bytes[128]    # the same, ascending
+    double total_bytes          # of these
     int64_t count               # tasks so far
     double last_s               # when the latest came
     double gap_short_s          # exponentially weighted sums over the gaps between tasks ...
@@ -16,6 +17,8 @@ ctypedef struct Workload:
     double weight_long
     double bytes_short          # the same over sizes
     double bytes_weight
+    double log2_long            # of log2 of the sizes, over about 64 tasks
+    double log2_weight
 
 # The workload as a task that arrives now finds it, itself included in the gaps and the load.
 ctypedef struct WorkloadView:
@@ -38,7 +41,10 @@ cdef inline int workload_kept(const Workload* w) noexcept nogil:
 cdef void workload_reset(Workload* w) noexcept nogil
 # What a task of this size sees that arrives at `now_s`, of any clock that hardly ever goes back.
 cdef void workload_look(const Workload* w, double size_bytes, double now_s, WorkloadView* out) noexcept nogil
-# Put the remembered sizes in order, where the ring alone was filled in.
+# Find what follows from the ring, where that alone was filled in.
 cdef void workload_order(Workload* w) noexcept nogil
+# Mean log2 of the sizes over about 64 tasks, and the bytes that arrive in a second, of which the view has more.
+cdef void workload_glance(const Workload* w, double size_bytes, double now_s, double* log2_bytes,
+                          double* offered_Bps) noexcept nogil
 # Remember it.
 cdef void workload_add(Workload* w, double size_bytes, double now_s) noexcept nogil

@@ -6,6 +6,8 @@ that stood still for a week finds its workload as it left it. Time that runs bac
 """
 from libc.string cimport memmove, memset
 
+from itp._core.fastlog cimport fast_log2
+
 cdef double _SHORT = 1.0 / 8.0          # weight of a new task
 cdef double _LONG = 1.0 / 64.0
 cdef double _LONGEST_GAPS = 32.0        # a longer gap counts as so many mean ones
@@ -96,9 +98,18 @@ cdef void _insert(float* ascending, int count, float size) noexcept nogil:
 
 
 cdef void workload_order(Workload* w) noexcept nogil:
-    cdef int k
-    for k in range(workload_kept(w)):
+    cdef int k, kept = workload_kept(w)
+    cdef int oldest = <int>(w.count % WORKLOAD_WINDOW) if kept == WORKLOAD_WINDOW else 0
+    w.total_bytes = w.log2_long = w.log2_weight = 0.0
+    for k in range(kept):
         _insert(w.ordered_bytes, k, w.size_bytes[k])
+        w.total_bytes += <double>w.size_bytes[k]
+        _remember_log2(w, w.size_bytes[(oldest + k) % WORKLOAD_WINDOW])
+
+
+cdef void _remember_log2(Workload* w, float size) noexcept nogil:
+    w.log2_long += _LONG * (fast_log2(size) - w.log2_long)
+    w.log2_weight += _LONG * (1.0 - w.log2_weight)
 
 
 cdef void _remember_size(Workload* w, float size) noexcept nogil:
@@ -109,8 +120,29 @@ cdef void _remember_size(Workload* w, float size) noexcept nogil:
         kept -= 1
         at = _place(w.ordered_bytes, kept, slot[0])
         memmove(w.ordered_bytes + at, w.ordered_bytes + at + 1, <size_t>(kept - at) * sizeof(float))
+        w.total_bytes -= <double>slot[0]
     _insert(w.ordered_bytes, kept, size)
     slot[0] = size
+    w.total_bytes += <double>size
+    if w.count % WORKLOAD_WINDOW == WORKLOAD_WINDOW - 1:
+        # Rounding does not add up.
+        w.total_bytes = 0.0
+        for at in range(WORKLOAD_WINDOW):
+            w.total_bytes += <double>w.size_bytes[at]
+    _remember_log2(w, size)
+
+
+cdef void workload_glance(const Workload* w, double size_bytes, double now_s, double* log2_bytes,
+                          double* offered_Bps) noexcept nogil:
+    cdef int kept = <int>(w.count if w.count < WORKLOAD_WINDOW else WORKLOAD_WINDOW)
+    cdef double gap_s
+    log2_bytes[0] = ((1.0 - _LONG) * w.log2_long + _LONG * fast_log2(<float>size_bytes)) / (
+        (1.0 - _LONG) * w.log2_weight + _LONG)
+    offered_Bps[0] = 0.0
+    if w.count > 0:
+        gap_s = ((1.0 - _LONG) * w.gap_long_s + _LONG * _gap_s(w, now_s)) / (
+            (1.0 - _LONG) * w.weight_long + _LONG)
+        offered_Bps[0] = (w.total_bytes + size_bytes) / (kept + 1) / (gap_s if gap_s > _LEAST_GAP_S else _LEAST_GAP_S)
 
 
 cdef void workload_add(Workload* w, double size_bytes, double now_s) noexcept nogil:

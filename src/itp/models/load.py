@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from itp._core.calibration import Calibration
-from itp._core.choose import Guard
+from itp._core.choose import Guard, WorkloadSupport
 from itp._core.qnet import QNet
 from itp._core.setnet import SetNet
 from itp._util.messages import brief
@@ -84,6 +84,8 @@ class Model:
         Of schema 2: how much longer than the rule a decision may plan.
     support : Support or None
         Of schema 2: the range of inputs it was trained on.
+    workload : WorkloadSupport or None
+        Of schema 1: the workloads it was trained on.
     """
 
     schema: int
@@ -104,6 +106,7 @@ class Model:
     preferences: Preferences = field(default_factory=Preferences)
     cap: Cap | None = None
     support: Support | None = field(repr=False, default=None)
+    workload: WorkloadSupport | None = None
 
 
 def shipped_models() -> list[str]:
@@ -236,6 +239,7 @@ def _read_q_model(
             )
     return {
         "guard": guard,
+        "workload": metadata_of.workload(metadata, str(path)),
         "takes_batches": takes_batches,
         "net": verified.net,
         "why_not_native": verified.why_not_native,

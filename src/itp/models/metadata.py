@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from itp._core.calibration import TOLERANCE, Calibration
-from itp._core.choose import GUARD_RULES, Guard
+from itp._core.choose import GUARD_RULES, Guard, WorkloadSupport
 from itp._util.messages import brief
 from itp.errors import ModelError
 from itp.schema import CANDIDATE_FEATURES, CONTEXT_FEATURES, SERVICE_ORDERS, STREAM_FEATURES
@@ -179,6 +179,23 @@ def support(metadata: dict[str, Any], where: str) -> Support | None:
             raise ModelError(f"{at}: expected pairs of ascending numbers")
         found[name] = np.array(ranges, np.float32)
     return Support(**found)
+
+
+def workload(metadata: dict[str, Any], where: str) -> WorkloadSupport | None:
+    """The workloads of training, of a model whose state does not show them."""
+    given = metadata.get("workload")
+    if given is None:
+        return None
+    place = f"{where}: workload"
+    _keys(given, ("log2_bytes", "load", "tasks"), place)
+    ranges = {}
+    for name, most in (("log2_bytes", 63.0), ("load", 1e9)):
+        ranges[name] = [
+            _number(x, 0.0, most, f"{place}: {name}") for x in _list(given[name], 2, f"{place}: {name}")
+        ]
+        if ranges[name][0] > ranges[name][1]:
+            raise ModelError(f"{place}: {name}: expected a pair of ascending numbers")
+    return WorkloadSupport(**ranges, tasks=_number(given["tasks"], 0.0, 1e6, f"{place}: tasks"))
 
 
 def _shown(value: Any) -> str:

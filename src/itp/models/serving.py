@@ -40,6 +40,7 @@ def serve(model: Model) -> Served:
         **computed_by,
         calibration=model.calibration,
         guard=model.guard,
+        workload=model.workload,
         hard_deadlines=model.hard_deadlines,
         cap=None if model.cap is None else Cap(**asdict(model.cap)),
         support=None if support is None else Support(support.streams, support.context, support.candidates),

@@ -79,8 +79,9 @@ class ServedPolicy:
             sim.prefer(self._preference(served))
             return sim.decide_sets(served, hard_deadlines=hard)
         guard: Guard | None = served.guard if self.heeds_guard else None
+        support = served.workload if self.heeds_guard else None
         values = served.q_values(sim.states)
-        return sim.decide(values, guard=guard, hard_deadlines=hard, source=served.engine)
+        return sim.decide(values, guard=guard, support=support, hard_deadlines=hard, source=served.engine)
 
     def _serve(self, served: Served) -> None:
         """Decide by this model from now on."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from itp import actions as action_sets
-from itp._core.choose import Guard, rule_is_hard
+from itp._core.choose import Guard, WorkloadSupport, rule_is_hard
 from itp._core.decider import Served
 from itp._core.heuristic import AUTO, POLICIES, most_sets
 from itp._core.replay.replay import PrioritizedReplayBuffer
@@ -384,6 +384,7 @@ class Simulator:
         q_values: NDArray[np.float32],
         *,
         guard: Guard | None = None,
+        support: WorkloadSupport | None = None,
         hard_deadlines: bool = False,
         source: str = "native",
     ) -> Choice:
@@ -394,6 +395,8 @@ class Simulator:
         q_values : ndarray
             float32[n_envs, 15]. A row that is not finite leaves its decision to the rule "auto".
         guard : Guard, optional
+        support : WorkloadSupport, optional
+            The workloads in which the model decides; in others the best rule of the service order does.
         hard_deadlines : bool
             Close the actions that are planned to miss the deadline while another one meets it.
         source : str
@@ -419,7 +422,7 @@ class Simulator:
         number = SOURCES.index(source)
         self._each(
             lambda first, last: self._batch.decide(
-                values, guard, hard_deadlines, number, masks, splits, sources, first, last
+                values, guard, support, hard_deadlines, number, masks, splits, sources, first, last
             )
         )
         return Choice(masks, splits, sources=sources).made_by(source, hard_deadlines=hard_deadlines)

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from itp._core.choose import Guard
+from itp._core.choose import Guard, WorkloadSupport
 from itp._core.decider import Served
 from itp._core.reward import RewardWeights
 from itp._core.setnet import SetNet
@@ -74,6 +74,7 @@ class Batch:
         self,
         q_values: NDArray[np.float32],
         guard: Guard | None,
+        support: WorkloadSupport | None,
         hard_deadlines: bool,
         source: int,
         masks: NDArray[np.uint32],

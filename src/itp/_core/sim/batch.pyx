@@ -29,6 +29,7 @@ from itp._core.choose cimport (
     Deadlines,
     Draw,
     Guard,
+    WorkloadSupport,
     Learned,
     choose,
     deadlines_of,
@@ -285,7 +286,8 @@ cdef class Batch:
                     masks[i] = choice.mask
                     splits[i] = choice.split
 
-    def decide(self, const float[:, ::1] q_values, Guard guard, bint hard_deadlines, uint8_t source,
+    def decide(self, const float[:, ::1] q_values, Guard guard, WorkloadSupport support, bint hard_deadlines,
+               uint8_t source,
                uint32_t[::1] masks, int32_t[::1] splits, uint8_t[::1] sources,
                Py_ssize_t first, Py_ssize_t last):
         """What production would decide in each environment by these Q-values, float32[n_envs, 15].
@@ -303,6 +305,8 @@ cdef class Batch:
         if guard is not None:
             model.guard_policy = guard.policy
             model.guard_threshold = guard.threshold
+        if support is not None:
+            model.known = &support.known
         chooser.model = &model
         chooser.policy = policy_number(_AUTO, <ServiceOrder>self.setting.order)
         chooser.order = self.setting.order
