@@ -43,7 +43,7 @@ cdef void workload_reset(Workload* w) noexcept nogil
 cdef void workload_look(const Workload* w, double size_bytes, double now_s, WorkloadView* out) noexcept nogil
 # Find what follows from the ring, where that alone was filled in.
 cdef void workload_order(Workload* w) noexcept nogil
-# Mean log2 of the sizes over about 64 tasks, and the bytes that arrive in a second, of which the view has more.
+# Mean log2 of the sizes over about 64 tasks, and the bytes that arrive in a second: cheaper than the view.
 cdef void workload_glance(const Workload* w, double size_bytes, double now_s, double* log2_bytes,
                           double* offered_Bps) noexcept nogil
 # Remember it.

@@ -142,7 +142,9 @@ cdef void workload_glance(const Workload* w, double size_bytes, double now_s, do
     if w.count > 0:
         gap_s = ((1.0 - _LONG) * w.gap_long_s + _LONG * _gap_s(w, now_s)) / (
             (1.0 - _LONG) * w.weight_long + _LONG)
-        offered_Bps[0] = (w.total_bytes + size_bytes) / (kept + 1) / (gap_s if gap_s > _LEAST_GAP_S else _LEAST_GAP_S)
+        if gap_s < _LEAST_GAP_S:
+            gap_s = _LEAST_GAP_S
+        offered_Bps[0] = (w.total_bytes + size_bytes) / (kept + 1) / gap_s
 
 
 cdef void workload_add(Workload* w, double size_bytes, double now_s) noexcept nogil:

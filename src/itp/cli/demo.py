@@ -31,7 +31,7 @@ from itp.evaluation.text import label
 from itp.transport import Sender, Transfer
 from itp.transport.io.addresses import parse_address
 
-POLICIES = ("round_robin", "single_best", "least_completion_time", "auto")
+POLICIES = ("round_robin", "single_best", "least_completion_time", "auto", "set_v2")
 _SHOWN_DECISIONS = 8
 _LOAD = 0.6
 # Arrivals take this share of a policy's time: some take long to catch up.

@@ -42,8 +42,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--policy",
         metavar="NAME|FILE",
-        # All files are known, and nobody comes after them: there is nothing to keep a stream free for.
-        default="least_completion_time",
+        default="default",
         help="a rule, or a model: a shipped one's name, or an .onnx file. Behind a model's name, :typical, "
         ":balanced, :bulk or :prefer=X says what it decides for. "
         f"Rules: {', '.join(POLICIES)}, or {AUTO}, the one that measures best (default: %(default)s)",

@@ -141,6 +141,8 @@ ctypedef struct Env:
     bint tracks_cost
     double cost                 # sum of log slowdowns, where it is tracked ...
     double cost_s               # ... and of completion times
+    int64_t events_left         # until a copy, or an episode after its last arrival, is broken off
+    bint broken_off
     bint over                   # all tasks of the episode are through
     bint out_of_memory
     Stream* streams             # [n]; these five lie in one block with the Env

@@ -6,7 +6,7 @@ One step of policy improvement over a classical rule (a rollout, in the sense of
 and Wu, "Rollout algorithms for combinatorial optimization", J. Heuristics 3, 1997), with perfect
 knowledge of arrivals, links and faults. The aim is the least mean log slowdown.
 """
-from libc.math cimport INFINITY
+from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int64_t, uint32_t
 
 from itp._core.alloc cimport WATER_FILLING
@@ -19,12 +19,17 @@ from itp._core.sim.rivals cimport choose_for
 from itp._core.sim.sim cimport env_copy, env_situation, env_step
 
 
+# Of one future: where a task crawls for months, links change millions of times.
+cdef int64_t _MOST_EVENTS = 100_000
+
+
 cdef bint _branch(const Env* env, Env* scratch, uint32_t mask, int horizon) noexcept nogil:
     """Make `scratch` a copy of the world in which the waiting task goes over `mask`; False: no memory."""
     cdef Choice choice
     if not env_copy(scratch, env):
         return False
     scratch.tracks_cost = True
+    scratch.events_left = _MOST_EVENTS
     scratch.cost = scratch.cost_s = 0.0
     if scratch.decided + horizon < scratch.n_tasks:
         scratch.n_tasks = scratch.decided + horizon
@@ -38,14 +43,16 @@ cdef bint _branch(const Env* env, Env* scratch, uint32_t mask, int horizon) noex
 
 
 cdef double _future(const Env* env, Env* scratch, uint32_t mask, int horizon, Policy rule) noexcept nogil:
-    """Sum of the log slowdowns of all tasks now in flight or among the next `horizon`."""
+    """Sum of the log slowdowns of all tasks in flight or among the next `horizon`; infinite: broken off."""
     cdef Choice choice
     if not _branch(env, scratch, mask, horizon):
         return -INFINITY
     while not scratch.over and not scratch.out_of_memory:
         choose_for(scratch, rule, SOFT, &choice)
         env_step(scratch, &choice)
-    return -INFINITY if scratch.out_of_memory else scratch.cost
+    if scratch.out_of_memory:
+        return -INFINITY
+    return INFINITY if scratch.broken_off else scratch.cost
 
 
 cdef int _masks(const Env* env, uint32_t* masks) noexcept nogil:
@@ -80,7 +87,7 @@ cdef uint32_t look_ahead(const Env* env, Env* scratch, int horizon, Policy rule)
         cost = _future(env, scratch, masks[k], horizon, rule)
         if cost == -INFINITY:
             return 0
-        if cost < least:
+        if cost < least or best == 0:
             least = cost
             best = masks[k]
     return best
@@ -90,6 +97,7 @@ cdef bint look_ahead_each(const Env* env, Env* scratch, int horizon, const Choos
                           const uint32_t* masks, int count, double* cost, double* cost_s) noexcept nogil:
     cdef Situation situation
     cdef Choice choice
+    cdef bint broken_off = False
     cdef int k
     for k in range(count):
         if not _branch(env, scratch, masks[k], horizon):
@@ -103,4 +111,9 @@ cdef bint look_ahead_each(const Env* env, Env* scratch, int horizon, const Choos
                 return False
         cost[k] = scratch.cost
         cost_s[k] = scratch.cost_s
+        broken_off = broken_off or scratch.broken_off
+    if broken_off:
+        # Sums over futures of different lengths cannot be compared.
+        for k in range(count):
+            cost[k] = cost_s[k] = NAN
     return True

@@ -53,6 +53,8 @@ from itp._core.sim.world cimport (
 )
 
 cdef double _NO_PROGRESS_S = 3600.0             # tasks that get nothing for so long are given up
+cdef int64_t _EVENTS = 1_000_000                # an episode may have so many, and so many more a task
+cdef int64_t _EVENTS_OF_TASK = 10_000
 cdef int _FIRST_SLOTS = 16
 
 
@@ -403,6 +405,13 @@ cdef void _advance(Env* env) noexcept nogil:
         env.checked_s = env.now_s
         env.checked_unsent = INFINITY
     while arriving or env.in_flight > 0:
+        if env.events_left > 0:
+            env.events_left -= 1
+        elif env.tracks_cost or not arriving:
+            # A task crawls for months of simulated time: it has failed.
+            env.broken_off = True
+            _give_up(env)
+            break
         next_s = env.event_s[0]
         first = 0
         for k in range(1, n_events):
@@ -450,7 +459,8 @@ cdef void env_begin(Env* env, const LinkSpec* links, const PathSpec* paths, cons
     workload_reset(&env.history)
     env.n_tasks = setting.n_tasks
     env.tracks_cost = False
-    env.over = env.out_of_memory = False
+    env.over = env.out_of_memory = env.broken_off = False
+    env.events_left = _EVENTS + _EVENTS_OF_TASK * <int64_t>setting.n_tasks
     env.last_slot = env.done_first = env.done_last = -1
     for k in range(env.n_slots):
         slot_of(env, k).next = k + 1 if k + 1 < env.n_slots else -1
