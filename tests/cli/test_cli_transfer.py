@@ -249,6 +249,7 @@ def test_demo(tmp_path):
         "single_best",
         "least_completion_time",
         "auto",
+        "set_v2",
     ]
     assert all(run["verified"] == run["files"] > 0 and not run["errors"] for run in report["policies"])
     assert report["decisions"]
@@ -287,7 +288,7 @@ def test_demo_with_own_files(tmp_path):
     before = sorted(os.listdir(folder))
     done = itp("demo", "--files", folder, "--seconds", 2, "--rates", "400,200")
     assert done.returncode == 0
-    assert done.stdout.count("5/5") == 4
+    assert done.stdout.count("5/5") == 5
     assert sorted(os.listdir(folder)) == before
 
 

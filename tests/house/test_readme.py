@@ -50,7 +50,8 @@ def test_python(section, hour, monkeypatch):
 
     class AtThatHour(itp.TaskPartitioner):
         def __init__(self, *args, **options):
-            super().__init__(*args, clock=itp.ManualClock(0.0, 3600.0 * hour), **options)
+            options.setdefault("clock", itp.ManualClock(0.0, 3600.0 * hour))
+            super().__init__(*args, **options)
 
     monkeypatch.setattr(itp, "TaskPartitioner", AtThatHour)
     space = {}
