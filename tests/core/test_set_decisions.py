@@ -196,7 +196,7 @@ def test_a_host_stays_idle_between_tasks_that_hardly_load_it():
 def test_the_general_cap_binds_where_the_host_is_busy():
     for factor in (1.0, 1.5, 3.0, 1e9):
         cap = Cap(idle_arrivals=0.0, idle_factor=factor, factor=factor)
-        made = decider(arrays=constant(candidates_3=-1.0), served={"cap": cap})
+        made = decider(order="srpt", arrays=constant(candidates_3=-1.0), served={"cap": cap})
         kept = [made.decide(itp.Task("t", 100 * MB)) for _ in range(12)]
         for d in kept:
             least_s = min(seconds for _, seconds, *_ in d.estimates())

@@ -83,6 +83,8 @@ def test_preferences_change_what_is_decided(model):
     for prefer in (0.0, 1.0):
         sim, policy = simulator(n_envs=64), ModelPolicy(model, prefer=prefer)
         policy.begin(sim)
+        # Of the first task of all nothing is known, and the cap decides.
+        sim.step_masks(*sim.choose("single_best"))
         masks.append(policy.act(sim).masks)
     assert (masks[0] != masks[1]).any()
 

@@ -220,7 +220,7 @@ cdef bint _by_set(const Chooser* chooser, const Situation* situation, const Path
             # Not "longer than": what is infinitely long on every candidate is within the cap.
             if not c.completion_s[k] > most_s and (best < 0 or values[k] > values[best]):
                 best = k
-    if situation.workload.count == 0 and situation.order == FIFO:
+    if situation.workload.count == 0 and situation.order == FIFO and most_s < INFINITY:
         # Nothing is known of what follows, and all of it would wait: the fewest streams within the cap.
         for k in range(c.count):
             if (c.meets[k] or not only_meeting) and c.completion_s[k] <= most_s and _leaner(c, k, best):
