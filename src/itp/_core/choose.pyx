@@ -22,6 +22,7 @@ from itp._core.heuristic cimport (
     choose_by_rule,
     enumerate_candidates,
     enumerate_sets,
+    fewest_streams,
     least_at_once,
     least_completion,
     least_proportional,
@@ -222,9 +223,7 @@ cdef bint _by_set(const Chooser* chooser, const Situation* situation, const Path
                 best = k
     if situation.workload.count == 0 and situation.order == FIFO and most_s < INFINITY:
         # Nothing is known of what follows, and all of it would wait: the fewest streams within the cap.
-        for k in range(c.count):
-            if (c.meets[k] or not only_meeting) and c.completion_s[k] <= most_s and _leaner(c, k, best):
-                best = k
+        best = fewest_streams(c, most_s)
     favourite = c.mask[free]
     out.mask = c.mask[best if best >= 0 else fastest]
     if model.ranges != NULL and not _supports(model.ranges, &features):
@@ -237,15 +236,6 @@ cdef bint _by_set(const Chooser* chooser, const Situation* situation, const Path
     if out.mask != favourite:
         out.source = ITP_GUARD
     return True
-
-
-cdef bint _leaner(const Candidates* c, int k, int than) noexcept nogil:
-    """Whether a candidate has fewer streams than another one, or as many and is faster."""
-    cdef int difference
-    if than < 0:
-        return True
-    difference = popcount(c.mask[k]) - popcount(c.mask[than])
-    return difference < 0 or (difference == 0 and c.completion_s[k] < c.completion_s[than])
 
 
 cdef inline bint _outside(const float* x, const float* low, const float* high, int n) noexcept nogil:

@@ -69,6 +69,10 @@ cdef bint least_at_once(const Paths* paths, const Demand* demand, uint32_t* mask
 # (of all, where none does).
 cdef int least_completion(const Candidates* candidates) noexcept nogil
 
+# Of these, that with the fewest streams among those through by `most_s`, the fastest where there are several;
+# none is through by then: the one of least completion time.
+cdef int fewest_streams(const Candidates* candidates, double most_s) noexcept nogil
+
 # The choice of a rule that needs neither candidates nor memory, blind to deadline and bandwidth; `turn` is
 # round robin's memory, `streams` what is known of them.
 cdef uint32_t choose_by_rule(Policy policy, const Paths* paths, const StreamMetrics* streams,

@@ -392,6 +392,22 @@ cdef int least_completion(const Candidates* candidates) noexcept nogil:
     return best if best >= 0 else 0
 
 
+cdef int fewest_streams(const Candidates* candidates, double most_s) noexcept nogil:
+    cdef bint only_meeting = any_candidate_meets(candidates)
+    cdef int k, count, fewest = 0, best = -1
+    for k in range(candidates.count):
+        if (only_meeting and not candidates.meets[k]) or not candidates.whole[k]:
+            continue
+        if candidates.completion_s[k] > most_s:
+            continue
+        count = popcount(candidates.mask[k])
+        if (best < 0 or count < fewest
+                or (count == fewest and candidates.completion_s[k] < candidates.completion_s[best])):
+            best = k
+            fewest = count
+    return best if best >= 0 else least_completion(candidates)
+
+
 cdef uint32_t _least_of(const double* key, uint32_t up, int n, int count) noexcept nogil:
     """The `count` streams of `up` with the least keys."""
     cdef int order[16]

@@ -17,9 +17,9 @@ from libc.math cimport INFINITY, exp
 from libc.stdint cimport int32_t, uint32_t
 
 from itp._core.fastlog cimport fast_log2
-from itp._core.heuristic cimport Candidates, Demand, any_candidate_meets, least_completion
+from itp._core.heuristic cimport Candidates, Demand, any_candidate_meets, fewest_streams, least_completion
 from itp._core.order cimport FIFO, ORDER_AGEING_S
-from itp._core.state cimport Paths, popcount
+from itp._core.state cimport Paths
 from itp._core.workload cimport WorkloadView, workload_kept, workload_look
 
 cdef extern from "marginal_cost_kernel.h" nogil:
@@ -136,23 +136,6 @@ cdef double _expect(const Situation* situation, const Paths* paths, const Demand
     return mean_s
 
 
-cdef int _fewest_streams(const Candidates* candidates, double most_s) noexcept nogil:
-    """The candidate of the fewest streams among those through by `most_s`, of these the fastest."""
-    cdef bint only_meeting = any_candidate_meets(candidates)
-    cdef int k, count, fewest = 0, best = -1
-    for k in range(candidates.count):
-        if (only_meeting and not candidates.meets[k]) or not candidates.whole[k]:
-            continue
-        if candidates.completion_s[k] > most_s:
-            continue
-        count = popcount(candidates.mask[k])
-        if (best < 0 or count < fewest
-                or (count == fewest and candidates.completion_s[k] < candidates.completion_s[best])):
-            best = k
-            fewest = count
-    return best if best >= 0 else least_completion(candidates)
-
-
 cdef int least_marginal_cost(const Situation* situation, const Paths* paths, const Demand* demand,
                              const Candidates* candidates) noexcept nogil:
     cdef Expected expected
@@ -165,7 +148,7 @@ cdef int least_marginal_cost(const Situation* situation, const Paths* paths, con
         # Nothing is known of those to come. Under FIFO a first task that is large would hold up all of them.
         if situation.order != FIFO:
             return fastest
-        return _fewest_streams(candidates, _FIRST_TASK * candidates.completion_s[fastest])
+        return fewest_streams(candidates, _FIRST_TASK * candidates.completion_s[fastest])
     mean_s = _expect(situation, paths, demand, candidates.completion_s[fastest], &expected)
     for k in range(candidates.count):
         if (only_meeting and not candidates.meets[k]) or not candidates.whole[k]:

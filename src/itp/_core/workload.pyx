@@ -134,7 +134,6 @@ cdef void _remember_size(Workload* w, float size) noexcept nogil:
 
 cdef void workload_glance(const Workload* w, double size_bytes, double now_s, double* log2_bytes,
                           double* offered_Bps) noexcept nogil:
-    cdef int kept = <int>(w.count if w.count < WORKLOAD_WINDOW else WORKLOAD_WINDOW)
     cdef double gap_s
     log2_bytes[0] = ((1.0 - _LONG) * w.log2_long + _LONG * fast_log2(<float>size_bytes)) / (
         (1.0 - _LONG) * w.log2_weight + _LONG)
@@ -144,7 +143,7 @@ cdef void workload_glance(const Workload* w, double size_bytes, double now_s, do
             (1.0 - _LONG) * w.weight_long + _LONG)
         if gap_s < _LEAST_GAP_S:
             gap_s = _LEAST_GAP_S
-        offered_Bps[0] = (w.total_bytes + size_bytes) / (kept + 1) / gap_s
+        offered_Bps[0] = (w.total_bytes + size_bytes) / (workload_kept(w) + 1) / gap_s
 
 
 cdef void workload_add(Workload* w, double size_bytes, double now_s) noexcept nogil:
