@@ -1,4 +1,11 @@
-/* One kernel; included once per instruction set, which defines KERNEL, TARGET, LANES and WIDTH. */
+/* One kernel; included once per instruction set, which defines KERNEL, TARGET and LANES. */
+
+/* Vectors of a block's row: AVX-512 and NEON have 32 registers, the others 16. */
+#if LANES == 16 || defined(__ARM_NEON)
+#define WIDTH 4
+#else
+#define WIDTH 2
+#endif
 
 typedef float VECTOR __attribute__((vector_size(4 * LANES), may_alias));
 
@@ -80,6 +87,7 @@ TARGET static void FUNCTION(product)(const dense_product *p)
 }
 
 #undef VECTOR
+#undef INTEGERS
 #undef FUNCTION
 #undef KERNEL
 #undef TARGET
