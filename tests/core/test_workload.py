@@ -46,7 +46,7 @@ def test_every_decision_is_remembered_once():
     assert found["gap_s"] == pytest.approx(2.0)
     assert found["burstiness"] == pytest.approx(0.0, abs=1e-9)
     assert found["offered_long_mbps"] == pytest.approx(found["mean_bytes"] / 2.0 / 125_000)
-    assert found["known"] == pytest.approx(200 / 208)
+    assert found["known"] == pytest.approx(128 / 136)
 
 
 def test_copies_count_as_one_task_and_outcomes_change_nothing():

@@ -134,3 +134,16 @@ def test_the_set_model_is_better_than_the_rule_in_test_worlds(order, rule, ahead
         return np.exp(policies.mean_log_slowdown(policies.run(sim, policy)))
 
     assert slowdown(policies.make(f"{SET}:typical")) < (1.0 - ahead) * slowdown(policies.make(rule))
+
+
+def test_a_long_steady_run_stays_within_what_training_saw():
+    clock = itp.ManualClock()
+    sizes = np.random.default_rng(0).lognormal(13.0, 1.0, 64).astype(int) + 1
+    with itp.TaskPartitioner("default", clock=clock) as p:
+        for i in range(4):
+            p.update_stream(i, bandwidth_mbps=20.0 * (i + 1), latency_ms=5.0 + i)
+        for k in range(20_000):
+            clock.set(0.1 * (k + 1))
+            d = p.partition_task(itp.Task("t", int(sizes[k % 64])))
+            p.report_outcome(d, 10.0, d.expected_time_s, True, streams={})
+        assert p.metrics().unsupported_decisions < 20

@@ -495,7 +495,7 @@ def test_a_run_leaves_its_files(finished: Path) -> None:
     assert model.metadata["service_orders"] == ["fifo", "srpt"]
     assert model.metadata["calibration"]["time_ratio"]
     assert (model.preferences.typical, model.preferences.bulk) == (0.0, 1.0)
-    assert model.cap.idle_factor == 1.25
+    assert model.cap.idle_factor == small().idle_cap
     trained = SetTrainer.resume(finished / "checkpoint.pt")
     assert trained.support.as_dict()["context"] == np.asarray(model.support.context, float).tolist()
 

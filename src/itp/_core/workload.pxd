@@ -30,7 +30,7 @@ ctypedef struct WorkloadView:
     double burstiness           # squared coefficient of variation of the gaps
     double offered_short_Bps    # over about 8 tasks, and ...
     double offered_long_Bps     # ... over about 64 gaps and the remembered sizes
-    double known                # count / (count + 8)
+    double known                # remembered / (remembered + 8)
 
 
 # How many sizes are remembered.

@@ -45,7 +45,7 @@ cdef void workload_look(const Workload* w, double size_bytes, double now_s, Work
         below += other < size
         equal += other == size
         below_bytes += other if other < size else 0.0
-    out.known = <double>w.count / (<double>w.count + 8.0)
+    out.known = kept / (kept + 8.0)
     if kept > 0:
         out.rank = (below + 0.5 * equal) / kept
         out.rank_bytes = (below_bytes + 0.5 * equal * size_bytes) / total
