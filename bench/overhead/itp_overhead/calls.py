@@ -16,6 +16,8 @@ from itp.models.load import load_model
 from itp.partitioner import TaskPartitioner
 
 TASK = Task("bench", 100 * 2**20, 0.8)
+FAMILIAR = Task("bench", 250_000, 0.8)
+"""Of a size that models of schema 1 were trained on: of others the rule decides."""
 
 
 def four_streams(partitioner: TaskPartitioner) -> None:
@@ -26,12 +28,12 @@ def four_streams(partitioner: TaskPartitioner) -> None:
 
 def decide_only(partitioner: TaskPartitioner) -> Callable[[], Decision]:
     """A call that decides one task; its bytes stay in flight while the decision exists."""
-    return partial(partitioner.partition_task, TASK)
+    return partial(partitioner.partition_task, TASK if partitioner.engine == "heuristic" else FAMILIAR)
 
 
 def report(partitioner: TaskPartitioner) -> Callable[[Decision], object]:
-    """A call that reports a decision's outcome, so that the next decision finds the streams idle."""
-    return lambda decision: partitioner.report_outcome(decision, 300.0, 1.0, True)
+    """A call that reports a decision's outcome, so that the next one finds the streams idle, as they were."""
+    return lambda decision: partitioner.report_outcome(decision, 300.0, 1.0, True, streams={})
 
 
 def decide_and_report(partitioner: TaskPartitioner) -> Callable[[], object]:

@@ -103,8 +103,8 @@ class SetConfig(Settings):
     idle_arrivals: float = 0.1
     """A host is idle while nothing is in flight and no more tasks are expected before one is through."""
     idle_cap: float = 1.17
-    """How many times as long as the fastest candidate a decision may be planned on an idle host; expected times,
-    which calibration makes up to 7 % longer there, stay within 1.25 ..."""
+    """How many times as long as the fastest candidate a decision may be planned on an idle host: expected
+    times, which calibration makes up to 7 % longer there, stay within 1.25 ..."""
     cap: float = 1e9
     """... and elsewhere."""
 
